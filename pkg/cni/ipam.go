@@ -1,0 +1,100 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// An IP is one address of an attachment.
+type IP struct {
+	Prefix  netip.Prefix // the address with the length of its subnet: 10.1.0.2/24
+	Gateway netip.Addr   // the zero Addr where there is none
+}
+
+// ipam delegates to the IPAM plugin that the configuration names, found by
+// CNI_PATH. With no plugin named ("ipam": {}) every call succeeds and gives
+// nothing: the network is layer 2 only.
+type ipam struct {
+	plugin string
+	config []byte
+}
+
+func (r *Request) ipam() ipam {
+	var named struct {
+		Type string `json:"type"`
+	}
+	_ = json.Unmarshal(r.IPAM, &named) // not an object: no plugin; Validate has said so on ADD
+	return ipam{named.Type, r.Config}
+}
+
+// add gets addresses. If the plugin fails, it is told to give back what it may
+// have taken: nobody else will.
+func (i ipam) add(ctx context.Context) (*current.Result, error) {
+	if i.plugin == "" {
+		return &current.Result{}, nil
+	}
+	res, err := invoke.DelegateAdd(ctx, i.plugin, i.config, nil)
+	if err != nil {
+		return nil, errors.Join(i.wrap(err), i.del(context.WithoutCancel(ctx)))
+	}
+	return current.NewResultFromResult(res)
+}
+
+func (i ipam) del(ctx context.Context) error { return i.call(ctx, invoke.DelegateDel) }
+
+func (i ipam) check(ctx context.Context) error { return i.call(ctx, invoke.DelegateCheck) }
+
+func (i ipam) gc(ctx context.Context) error { return i.call(ctx, invoke.DelegateGC) }
+
+func (i ipam) status(ctx context.Context) error { return i.call(ctx, invoke.DelegateStatus) }
+
+func (i ipam) call(ctx context.Context, verb func(context.Context, string, []byte, invoke.Exec) error) error {
+	if i.plugin == "" {
+		return nil
+	}
+	return i.wrap(verb(ctx, i.plugin, i.config, nil))
+}
+
+func (i ipam) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	var coded *types.Error
+	if errors.As(err, &coded) {
+		return fmt.Errorf("ipam plugin %q: %w", i.plugin, err)
+	}
+	return Errorf(CodeConfig, "ipam.type: plugin %q: %w", i.plugin, err)
+}
+
+// ips converts those addresses of a result that belong to the interface of that
+// name in the container, or to none in particular.
+func ips(res *current.Result, ifName string) ([]IP, error) {
+	var out []IP
+	for _, c := range res.IPs {
+		if i := c.Interface; i != nil && (*i < 0 || *i >= len(res.Interfaces) ||
+			res.Interfaces[*i].Name != ifName || res.Interfaces[*i].Sandbox == "") {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(c.Address.IP)
+		ones, _ := c.Address.Mask.Size()
+		if !ok {
+			return nil, Errorf(CodeDecode, "address %q in a result is no IP address", c.Address.String())
+		}
+		out = append(out, IP{netip.PrefixFrom(addr.Unmap(), ones), Addr(c.Gateway)})
+	}
+	return out, nil
+}
+
+// Addr converts an address of the net package; nil gives the zero Addr.
+func Addr(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}

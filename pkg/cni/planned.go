@@ -1,0 +1,269 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Config is the configuration of a plugin that works by plan.
+type Config interface {
+	// Validate reports every problem of the decoded configuration.
+	Validate(*Request, *conf.Report)
+
+	// Plan is a pure function of the configuration and the attachment: it
+	// reads nothing from the host.
+	Plan(*Attachment) state.Plan
+}
+
+// A Resolver is a Config some of whose defaults depend on the host (the MTU of
+// the default route). Resolve fills them in before Plan on ADD. On CHECK it is
+// not called: the host may have changed without the attachment being wrong.
+type Resolver interface {
+	Resolve(context.Context, *Attachment) error
+}
+
+// A Linker is a Config whose plugin makes the interface. Links returns, after
+// Apply, the interfaces to report; the last is the container's.
+type Linker interface {
+	Links(context.Context, *Attachment) ([]*current.Interface, error)
+}
+
+// An Attachment is what a plan is made for.
+type Attachment struct {
+	*Request
+	IPs    []IP
+	Routes []*types.Route
+	DNS    types.DNS
+	// MAC is the container interface's hardware address as prevResult gives it,
+	// nil on ADD of a plugin that makes the interface.
+	MAC net.HardwareAddr
+	// Checking is true on CHECK.
+	Checking bool
+}
+
+// Planned is the Verbs of a plugin that works by plan.
+type Planned struct {
+	// New returns a configuration with its defaults, to decode into.
+	New func() Config
+	// Scopes returns where the plugin's owned objects are found. It must not
+	// depend on the configuration: DEL and GC work without a valid one.
+	Scopes func(*Request) []state.Scope
+}
+
+// Load decodes and validates the configuration of r. All problems come in one
+// error; warnings go to stderr.
+func (p Planned) Load(r *Request) (Config, error) {
+	c := p.New()
+	var report conf.Report
+	conf.Decode(r.Config, c, &report)
+	if len(report.Problems()) == 0 {
+		c.Validate(r, &report)
+	}
+	for _, w := range report.Warnings() {
+		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn(w, "network", r.Name, "plugin", r.Type)
+	}
+	if err := report.Err(); err != nil {
+		return nil, Errorf(CodeConfig, "%w", err)
+	}
+	return c, nil
+}
+
+// Add implements Verbs.
+func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
+	c, err := p.Load(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.openNetNS(ctx); err != nil {
+		return nil, err
+	}
+	linker, makes := c.(Linker)
+	if !makes {
+		return p.addChained(ctx, r, c)
+	}
+	if err := p.refuseSecond(ctx, r); err != nil {
+		return nil, err
+	}
+	res, err := r.ipam().add(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res, err = p.addLink(ctx, r, c, linker, res)
+	if err != nil {
+		return nil, errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
+	}
+	return res, nil
+}
+
+// refuseSecond fails if the attachment exists, before anything is touched: the
+// lease of the first must survive the second.
+func (p Planned) refuseSecond(ctx context.Context, r *Request) error {
+	for _, s := range p.Scopes(r) {
+		found, err := s.Of(ctx, r.Mark())
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			return Errorf(CodeExists, "%s: %w: this attachment was made by an earlier ADD; DEL it first", f.Key(), state.ErrExists)
+		}
+	}
+	return nil
+}
+
+func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linker, res *current.Result) (*current.Result, error) {
+	a, err := newAttachment(r, res)
+	if err != nil {
+		return nil, err
+	}
+	if err := resolveAndApply(ctx, c, a); err != nil {
+		return nil, err
+	}
+	links, err := linker.Links(ctx, a)
+	if err != nil {
+		return nil, errors.Join(err, state.Release(context.WithoutCancel(ctx), p.Scopes(r), r.Mark()))
+	}
+	return newResult(a, links, res), nil
+}
+
+func resolveAndApply(ctx context.Context, c Config, a *Attachment) error {
+	if res, ok := c.(Resolver); ok {
+		if err := res.Resolve(ctx, a); err != nil {
+			return err
+		}
+	}
+	return state.Apply(ctx, c.Plan(a))
+}
+
+// addChained adjusts what an earlier plugin made. What is left of an attachment
+// of the same name is a dead one's: had it been alive, the plugin that makes
+// the interface would have refused.
+func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current.Result, error) {
+	if r.Prev == nil {
+		return nil, Errorf(CodeConfig, "prevResult: missing, want the result of an earlier plugin; put %q after one that makes the interface", r.Type)
+	}
+	a, err := newAttachment(r, r.Prev)
+	if err != nil {
+		return nil, err
+	}
+	if err := state.Release(ctx, p.Scopes(r), r.Mark()); err != nil {
+		return nil, err
+	}
+	if err := resolveAndApply(ctx, c, a); err != nil {
+		return nil, err
+	}
+	return r.Prev, nil
+}
+
+// Check implements Verbs.
+func (p Planned) Check(ctx context.Context, r *Request) error {
+	c, err := p.Load(r)
+	if err != nil {
+		return err
+	}
+	if err := r.openNetNS(ctx); err != nil {
+		return err
+	}
+	if r.Prev == nil {
+		return Errorf(CodeConfig, "prevResult: missing, want the result of ADD")
+	}
+	a, err := newAttachment(r, r.Prev)
+	if err != nil {
+		return err
+	}
+	a.Checking = true
+	var delegated error
+	if _, makes := c.(Linker); makes {
+		delegated = r.ipam().check(ctx)
+	}
+	if err := state.Check(ctx, c.Plan(a)); err != nil {
+		return Errorf(CodeDiffers, "%w", errors.Join(err, delegated))
+	}
+	return delegated
+}
+
+// Del implements Verbs. Each part is done whatever becomes of the others; the
+// lease goes last, so that no address is given out again while rules name it.
+func (p Planned) Del(ctx context.Context, r *Request) error {
+	err := state.Release(ctx, p.Scopes(r), r.Mark())
+	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.del(ctx) }))
+}
+
+// GC implements Verbs.
+func (p Planned) GC(ctx context.Context, r *Request) error {
+	err := state.Prune(ctx, p.Scopes(r), r.Keep)
+	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.gc(ctx) }))
+}
+
+// Status implements Verbs.
+func (p Planned) Status(ctx context.Context, r *Request) error {
+	c, err := p.Load(r)
+	if err != nil {
+		return err
+	}
+	a := &Attachment{Request: r}
+	if err := state.Check(ctx, c.Plan(a).Requirements()); err != nil {
+		return Errorf(CodeNotReady, "%w", err)
+	}
+	return p.delegate(r, func(i ipam) error { return i.status(ctx) })
+}
+
+func (p Planned) delegate(r *Request, call func(ipam) error) error {
+	if _, makes := p.New().(Linker); !makes {
+		return nil
+	}
+	return call(r.ipam())
+}
+
+func newAttachment(r *Request, res *current.Result) (*Attachment, error) {
+	addrs, err := ips(res, r.Owner.IfName)
+	if err != nil {
+		return nil, err
+	}
+	a := &Attachment{Request: r, IPs: addrs, Routes: res.Routes, DNS: res.DNS}
+	for _, i := range res.Interfaces {
+		if i.Name == r.Owner.IfName && i.Sandbox != "" {
+			if a.MAC, err = net.ParseMAC(i.Mac); err != nil && i.Mac != "" {
+				return nil, Errorf(CodeDecode, "prevResult: interface %q: %w", i.Name, err)
+			}
+		}
+	}
+	return a, nil
+}
+
+// newResult reports the links, and the IPAM plugin's addresses as the last one's.
+func newResult(a *Attachment, links []*current.Interface, res *current.Result) *current.Result {
+	for _, ip := range res.IPs {
+		ip.Interface = current.Int(len(links) - 1)
+	}
+	dns := res.DNS
+	if !a.Request.DNS.IsEmpty() {
+		dns = a.Request.DNS
+	}
+	return &current.Result{
+		CNIVersion: current.ImplementedSpecVersion,
+		Interfaces: links, IPs: res.IPs, Routes: res.Routes, DNS: dns,
+	}
+}
+
+// HostLinks returns the interfaces of prevResult that are not in a container.
+func (a *Attachment) HostLinks() []string {
+	var names []string
+	for _, i := range a.Prev.Interfaces {
+		if i.Sandbox == "" {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+func (a *Attachment) String() string { return fmt.Sprint(a.Request) }

@@ -1,0 +1,159 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+)
+
+// A Request is one call of a plugin: what the environment and stdin say, apart
+// from the plugin's own configuration.
+type Request struct {
+	Base
+	Owner  owner.Key         // of GC and STATUS only the network is set
+	NetNS  *netns.NS         // the container's; its path may be empty, missing or stale on DEL
+	Args   map[string]string // CNI_ARGS, as given
+	Config []byte            // stdin
+
+	// Prev is prevResult in the newest version, nil where there is none.
+	Prev *current.Result
+	// Valid holds the attachments that a GC must keep.
+	Valid map[owner.Mark]bool
+}
+
+// Mark is the owner mark of the attachment.
+func (r *Request) Mark() owner.Mark { return r.Owner.Mark() }
+
+// OwnNetNS reports whether CNI_NETNS is the namespace of this process. The
+// specification forbids it; CNI_NETNS_OVERRIDE (libcni's own variable) allows it.
+func (r *Request) OwnNetNS() (bool, error) {
+	if override {
+		return false, nil
+	}
+	return r.NetNS.Same(netns.Host())
+}
+
+// skel refuses the plugin's own namespace only after the plugin has run, so
+// that test is made here, before anything is, and switched off there.
+var override = takeOverride()
+
+func takeOverride() bool {
+	v := strings.ToUpper(os.Getenv("CNI_NETNS_OVERRIDE"))
+	return v == "TRUE" || v == "1"
+}
+
+// Base holds the keys that every plugin's configuration has. Embed it.
+type Base struct {
+	CNIVersion       string          `json:"cniVersion"`
+	Name             string          `json:"name"`
+	Type             string          `json:"type"`
+	Capabilities     json.RawMessage `json:"capabilities"` // libcni leaves it in
+	IPAM             json.RawMessage `json:"ipam"`         // the IPAM plugin judges it
+	DNS              types.DNS       `json:"dns"`
+	PrevResult       json.RawMessage `json:"prevResult"`
+	ValidAttachments json.RawMessage `json:"cni.dev/valid-attachments"`
+	// Attachments is what the published 1.1.0 specification calls ValidAttachments.
+	Attachments json.RawMessage `json:"cni.dev/attachments"`
+}
+
+func newRequest(a *skel.CmdArgs) (*Request, error) {
+	r := &Request{NetNS: netns.At(a.Netns), Config: a.StdinData}
+	if err := json.Unmarshal(a.StdinData, &r.Base); err != nil {
+		// A wrong type in one key does not hide the others: DEL needs the name.
+		if _, ok := err.(*json.UnmarshalTypeError); !ok {
+			return nil, Errorf(CodeDecode, "configuration: %w", err)
+		}
+	}
+	r.Owner = owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}
+	var err error
+	if r.Args, err = parseArgs(a.Args); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// parseArgs reads CNI_ARGS ("K=V;K2=V2").
+func parseArgs(s string) (map[string]string, error) {
+	args := map[string]string{}
+	for pair := range strings.SplitSeq(s, ";") {
+		if pair == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, Errorf(CodeEnvironment, "CNI_ARGS: found %q, want KEY=VALUE pairs separated by ';'", pair)
+		}
+		args[k] = v
+	}
+	return args, nil
+}
+
+// readPrev decodes prevResult into the newest version.
+func (r *Request) readPrev() error {
+	if len(r.PrevResult) == 0 || string(r.PrevResult) == "null" {
+		return nil
+	}
+	res, err := create.Create(r.CNIVersion, r.PrevResult)
+	if err == nil {
+		r.Prev, err = current.GetResult(res)
+	}
+	if err != nil {
+		return Errorf(CodeDecode, "prevResult: %w", err)
+	}
+	return nil
+}
+
+// readValid decodes the attachments that GC must keep. "valid-attachments" is
+// the name of today's specification, "attachments" that of the published 1.1.0;
+// libcni sends both, and null where there are none.
+func (r *Request) readValid() error {
+	raw := r.ValidAttachments
+	if len(raw) == 0 {
+		raw = r.Attachments
+	}
+	if len(raw) == 0 {
+		return Errorf(CodeConfig, `cni.dev/valid-attachments: missing, want the list of attachments to keep; GC without it would remove them all`)
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return Errorf(CodeDecode, "cni.dev/valid-attachments: %w", err)
+	}
+	r.Valid = make(map[owner.Mark]bool, len(list))
+	for _, a := range list {
+		r.Valid[owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}.Mark()] = true
+	}
+	return nil
+}
+
+// Keep reports whether GC must leave what carries this mark: it belongs to
+// another network, or to an attachment that is still valid.
+func (r *Request) Keep(m owner.Mark) bool { return !m.OnNetwork(r.Name) || r.Valid[m] }
+
+// openNetNS checks CNI_NETNS before anything is made.
+func (r *Request) openNetNS(context.Context) error {
+	if err := r.NetNS.Open(); err != nil {
+		return Errorf(CodeNetNS, "CNI_NETNS: %w; is the container still running?", err)
+	}
+	own, err := r.OwnNetNS()
+	if err != nil {
+		return Errorf(CodeNetNS, "CNI_NETNS: %w", err)
+	}
+	if own {
+		return Errorf(CodeNetNS, "CNI_NETNS: %s is the namespace of the host itself, want the container's", r.NetNS.Path())
+	}
+	return nil
+}
+
+func (r *Request) String() string {
+	return fmt.Sprintf("network %q, container %q, interface %q", r.Owner.Network, r.Owner.ContainerID, r.Owner.IfName)
+}

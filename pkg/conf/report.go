@@ -1,0 +1,69 @@
+// Package conf decodes and judges configurations that people write: every
+// problem at once, each with its JSON path, what was found and what is allowed.
+//
+// It knows nothing of CNI; pkg/cni says what the error code is.
+package conf
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// A Report collects the problems and warnings of one configuration. The zero
+// value is ready to use.
+type Report struct {
+	problems, warnings []string
+}
+
+// Bad records that the value at a JSON path ("ipam.ranges[0].subnet") is not
+// allowed, what was found there, and in want what is allowed or what to do.
+func (r *Report) Bad(path string, found any, want string, args ...any) {
+	r.problems = append(r.problems, fmt.Sprintf("%s: found %s, want %s", path, quote(found), fmt.Sprintf(want, args...)))
+}
+
+// Missing records that a required key is not there.
+func (r *Report) Missing(path, want string, args ...any) {
+	r.problems = append(r.problems, fmt.Sprintf("%s: missing, want %s", path, fmt.Sprintf(want, args...)))
+}
+
+// Conflict records that keys exclude one another, or contradict one another.
+func (r *Report) Conflict(paths, why string, args ...any) {
+	r.problems = append(r.problems, fmt.Sprintf("%s: %s", paths, fmt.Sprintf(why, args...)))
+}
+
+// Warn records something that is allowed but probably not meant.
+func (r *Report) Warn(path, text string, args ...any) {
+	r.warnings = append(r.warnings, path+": "+fmt.Sprintf(text, args...))
+}
+
+// Problems returns one line a problem, in the order in which they were found.
+func (r *Report) Problems() []string { return r.problems }
+
+// Warnings returns one line a warning.
+func (r *Report) Warnings() []string { return r.warnings }
+
+// Err returns nil if there was no problem, otherwise an error whose text is
+// all of them, separated by "; ".
+func (r *Report) Err() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(r.problems, "; "))
+}
+
+// quote prints a value as JSON, cut to a length that fits an error message.
+func quote(v any) string {
+	const limit = 60
+	if s, ok := v.(fmt.Stringer); ok {
+		v = s.String()
+	}
+	raw, ok := v.(json.RawMessage)
+	if !ok {
+		raw, _ = json.Marshal(v)
+	}
+	if s := []rune(string(raw)); len(s) > limit {
+		return string(s[:limit]) + "…"
+	}
+	return string(raw)
+}

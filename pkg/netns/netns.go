@@ -1,0 +1,166 @@
+// Package netns opens network namespaces and gives a netlink handle and a Do
+// for each. It makes and deletes no namespace.
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	vns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// A NS is a network namespace: that of a path, or with an empty path the one
+// that this process runs in. It is opened when first used, so a plan that names
+// one can be made and printed without privilege.
+type NS struct {
+	path string
+
+	mu     sync.Mutex
+	file   *os.File
+	handle *netlink.Handle
+}
+
+// Host is the namespace that this process runs in.
+func Host() *NS { return At("") }
+
+// At returns the namespace of a path such as /run/netns/c1.
+func At(path string) *NS { return &NS{path: path} }
+
+// Path returns the path, empty for the host's namespace.
+func (n *NS) Path() string { return n.path }
+
+// Open checks that the path is a network namespace (its file is kept open, so
+// that a path that later names another one changes nothing). The error of a
+// missing path wraps fs.ErrNotExist; that of a path that is something else
+// wraps ErrNotNamespace.
+func (n *NS) Open() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.open()
+}
+
+// ErrNotNamespace is wrapped by the error of a path that is no network namespace.
+var ErrNotNamespace = errors.New("not a network namespace")
+
+func (n *NS) open() error {
+	if n.file != nil || n.path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(n.path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("open netns: %w", err)
+	}
+	// ioctl_nsfs(2): fails with ENOTTY on anything but a namespace file.
+	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		_ = f.Close()
+		return fmt.Errorf("open netns: %s: %w", n.path, ErrNotNamespace)
+	}
+	n.file = f
+	return nil
+}
+
+// Gone reports whether the namespace cannot be entered any more: its path is
+// empty, missing, or something else than a network namespace by now.
+func (n *NS) Gone() bool {
+	err := n.Open()
+	return n.path == "" || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotNamespace)
+}
+
+// Same reports whether n and other are one namespace.
+func (n *NS) Same(other *NS) (bool, error) {
+	a, err := n.stat()
+	if err != nil {
+		return false, err
+	}
+	b, err := other.stat()
+	return err == nil && a.Dev == b.Dev && a.Ino == b.Ino, err
+}
+
+// Inode returns the inode number of the namespace, which no other namespace of
+// this boot has while this one lives.
+func (n *NS) Inode() (uint64, error) {
+	st, err := n.stat()
+	return st.Ino, err
+}
+
+func (n *NS) stat() (st unix.Stat_t, err error) {
+	if n.path == "" {
+		return st, unix.Stat("/proc/thread-self/ns/net", &st)
+	}
+	if err := n.Open(); err != nil {
+		return st, err
+	}
+	return st, unix.Fstat(int(n.file.Fd()), &st)
+}
+
+// FD returns an open descriptor of the namespace, valid while n is. It must not
+// be closed. The host's namespace has none: it is -1.
+func (n *NS) FD() (int, error) {
+	if n.path == "" {
+		return -1, nil
+	}
+	if err := n.Open(); err != nil {
+		return -1, err
+	}
+	return int(n.file.Fd()), nil
+}
+
+// Netlink returns a route netlink handle whose socket lives in the namespace,
+// one for the life of n.
+func (n *NS) Netlink() (*netlink.Handle, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.handle != nil {
+		return n.handle, nil
+	}
+	if err := n.open(); err != nil {
+		return nil, err
+	}
+	var err error
+	if n.path == "" {
+		n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+	} else {
+		n.handle, err = netlink.NewHandleAt(vns.NsHandle(n.file.Fd()), unix.NETLINK_ROUTE)
+	}
+	return n.handle, err
+}
+
+// Do runs f on a thread that is in the namespace: for /proc/sys/net and for
+// sockets. f must not start goroutines that rely on it.
+func (n *NS) Do(f func() error) error {
+	fd, err := n.FD()
+	if err != nil || fd < 0 {
+		if err == nil {
+			err = f()
+		}
+		return err
+	}
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine instead of
+		// going back to others in a foreign namespace.
+		runtime.LockOSThread()
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter netns %s: %w", n.path, err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// String names the namespace as the -n option of ip(8) would take it, with a
+// trailing space; it is empty for the host's.
+func (n *NS) String() string {
+	if n.path == "" {
+		return ""
+	}
+	return "-n " + n.path + " "
+}
