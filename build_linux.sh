@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Builds every plugin, and cnitool, into bin/: static, stripped, reproducible.
+#
+#   VERSION=v1.2.3  what VERSION and the plugins' usage text report
+#   GOARCH=arm64    cross-builds
+#   OUT=dir         another directory than bin
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. scripts/setup.sh
+need_go
+
+# The version is the nearest tag's, so that it says no more than what was
+# released. Before the first tag it is v0.1.0. It has to be a semantic version
+# with a leading v: nerdctl, for one, parses what `firewall` reports and asks for
+# v1.7.1 at least, so a release that is to serve nerdctl's default chain needs
+# VERSION set or a tag from there on.
+version() {
+    git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v0.1.0
+}
+
+VERSION=${VERSION:-$(version)}
+OUT=${OUT:-bin}
+if ! [[ $VERSION =~ ^v[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$ ]]; then
+    echo "build: VERSION $VERSION is not a semantic version such as v1.2.3" >&2
+    exit 1
+fi
+
+plugins=()
+for main in plugins/*/*/main.go; do
+    [[ -e $main ]] && plugins+=("./$(dirname "$main")")
+done
+
+export CGO_ENABLED=0 GOOS=linux
+flags=(-trimpath -buildvcs=false)
+mkdir -p "$OUT"
+if ((${#plugins[@]})); then
+    go build "${flags[@]}" -o "$OUT/" \
+        -ldflags "-s -w -buildid= -X github.com/dockyard-cni/dockyard/pkg/cni.Version=$VERSION" \
+        "${plugins[@]}"
+fi
+go build "${flags[@]}" -o "$OUT/cnitool" -ldflags "-s -w -buildid=" \
+    github.com/containernetworking/cni/cnitool
+
+echo "built $VERSION for linux/$(go env GOARCH):"
+for plugin in "${plugins[@]}" cnitool; do
+    file=$OUT/$(basename "$plugin")
+    printf '  %-16s %9d bytes\n' "$file" "$(stat -c %s "$file")"
+done
