@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change lands: format, vet, lint, build and
+# all tests, on a fresh Debian 12 as root. Arguments go to go test:
+#
+#   scripts/test.sh -run TestBridge
+#
+# Tests run in a sandbox (scripts/sandbox.sh), so the host's network is never
+# touched. With CI=true a skipped test is a failed one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup.sh
+
+current=""
+phase() {
+    current=$1
+    printf '\n== %s (%d s)\n' "$current" "$SECONDS"
+}
+
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+
+# run_tests arguments...: go test in the sandbox, a line per package, what failed
+# in full. Events are kept for the summary.
+run_tests() {
+    local status=0 events
+    events=$(mktemp)
+    scripts/sandbox.sh go test -json -count=1 -timeout=30m "$@" | tee "$events" |
+        jq --unbuffered -Rrj 'fromjson? // {Action: "output", Output: (. + "\n")}
+            | select(.Action == "build-output" or (.Action == "output" and .Test == null)) | .Output' |
+        grep --line-buffered -vxE 'PASS|FAIL' || status=1
+    show_failures "$events"
+    cat "$events" >>"$results"
+    rm -f "$events"
+    return "$status"
+}
+
+# show_failures events: the output of each failed test, and the names of skipped ones.
+show_failures() {
+    jq -Rsrj '[split("\n")[] | fromjson? | select(.Test != null)] | group_by([.Package, .Test])[]
+        | (map(.Action) | if any(. == "fail") then "fail" elif any(. == "skip") then "skip" else "" end) as $outcome
+        | select($outcome != "") | map(select(.Action == "output") | .Output) | join("")' "$1"
+}
+
+count() {
+    jq -Rr --arg action "$1" 'fromjson? | select(.Test != null and .Action == $action) | .Test' "$results" | wc -l
+}
+
+phase set-up
+((EUID == 0)) || { echo "test: needs root, for network namespaces" >&2; exit 1; }
+need_tools
+need_modules
+need_go
+go version
+
+failed=0
+phase lint
+scripts/lint.sh || failed=1
+
+phase build
+./build_linux.sh
+export DOCKYARD_BIN=$PWD/bin
+
+race=()
+if type -P gcc >/dev/null; then race=(-race); fi
+mapfile -t libraries < <(go list ./pkg/...)
+mapfile -t rest < <(go list ./... | grep -v '/pkg/')
+
+phase "packages ${race[*]}"
+run_tests "${race[@]}" "$@" "${libraries[@]}" || failed=1
+
+# One package at a time: these measure, and share the kernel's module state.
+phase "plugins and integration"
+if ((${#rest[@]})); then run_tests -p=1 "$@" "${rest[@]}" || failed=1; fi
+
+phase result
+fails=$(count fail) skips=$(count skip)
+if ((failed && fails == 0)); then fails=1; fi # a package that does not build, or a trace left behind
+if [[ ${CI:-} == true ]] && ((skips)); then
+    echo "test: $skips tests were skipped, which CI does not allow" >&2
+    failed=1
+fi
+echo "took $SECONDS s"
+echo "$(count pass) passed, $fails failed, $skips skipped"
+exit "$failed"
