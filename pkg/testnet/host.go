@@ -1,0 +1,233 @@
+// Package testnet gives each test a host of its own: a fresh network and mount
+// namespace with private /run, /var/lib/cni and /sys, so that tests run in
+// parallel, see nothing of one another and leave nothing behind. It takes
+// snapshots of such a host, compares them, runs real plugin binaries on it by
+// libcni, and kills them or makes their system calls fail at a chosen point.
+//
+// There are no mocks here: what is tested is the kernel's own answer.
+package testnet
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Host is a private network and mount namespace.
+type Host struct {
+	t        testing.TB
+	net, mnt *os.File
+	dir      string // outside the namespaces: configurations, caches, reports
+	procs    []*exec.Cmd
+}
+
+// New moves the calling goroutine into a new host; commands that it starts are
+// born there. The goroutine keeps its thread, which ends with it, so New is for
+// the goroutine of a test, once. Other goroutines enter with Do.
+func New(t testing.TB) *Host {
+	t.Helper()
+	h := &Host{t: t, dir: t.TempDir()}
+	if err := h.enterNew(); err != nil {
+		t.Fatalf("new host: %v; kernel tests need root (CAP_SYS_ADMIN and CAP_NET_ADMIN)", err)
+	}
+	t.Cleanup(h.close)
+	h.Run("ip", "link", "set", "lo", "up")
+	return h
+}
+
+// Enter is New for a caller that is not a test, such as the Setup of a
+// testscript, which has the test only later. Close ends the host.
+func Enter(t testing.TB, dir string) (*Host, error) {
+	h := &Host{t: t, dir: dir}
+	if err := h.enterNew(); err != nil {
+		return nil, err
+	}
+	h.Run("ip", "link", "set", "lo", "up")
+	return h, nil
+}
+
+func (h *Host) enterNew() error {
+	runtime.LockOSThread() // never unlocked: no other goroutine may get this thread
+	// CLONE_FS, as a thread that shares its root and working directory with
+	// others can't change its mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := privateMounts(); err != nil {
+		return err
+	}
+	var err error
+	if h.net, err = os.Open("/proc/thread-self/ns/net"); err == nil {
+		h.mnt, err = os.Open("/proc/thread-self/ns/mnt")
+	}
+	return err
+}
+
+func privateMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := os.MkdirAll("/var/lib/cni", 0o755); err != nil {
+		return err
+	}
+	// /sys/class/net shows the network namespace that sysfs was mounted from.
+	for _, m := range [][2]string{{"tmpfs", "/run"}, {"tmpfs", "/var/lib/cni"}, {"sysfs", "/sys"}} {
+		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m[1], err)
+		}
+	}
+	return os.MkdirAll("/run/netns", 0o755)
+}
+
+// close ends what the host started; the namespaces go with the last thread in
+// them.
+func (h *Host) close() {
+	for _, cmd := range h.procs {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	_ = h.net.Close()
+	_ = h.mnt.Close()
+}
+
+// Close ends a host made by Enter.
+func (h *Host) Close() { h.close() }
+
+// Do runs f on a thread inside the host, for goroutines other than the one that
+// made it.
+func (h *Host) Do(f func()) { h.do(h.net, f) }
+
+// In runs f on a thread inside the named container's network namespace; its
+// mounts are the host's.
+func (h *Host) In(container string, f func()) {
+	h.t.Helper()
+	ns, err := os.Open(h.Path(container))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer ns.Close()
+	h.do(ns, f)
+}
+
+func (h *Host) do(net *os.File, f func()) {
+	done := make(chan error)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked, as in New
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(h.mnt.Fd()), unix.CLONE_NEWNS)
+		}
+		if err == nil {
+			err = unix.Setns(int(net.Fd()), unix.CLONE_NEWNET)
+		}
+		if err != nil {
+			done <- err
+			return
+		}
+		f()
+	}()
+	if err, failed := <-done; failed {
+		h.t.Errorf("enter host: %v", err)
+	}
+}
+
+// Dir is a directory outside the host's snapshot.
+func (h *Host) Dir() string { return h.dir }
+
+// Path returns the path of a container's network namespace.
+func (h *Host) Path(container string) string { return "/run/netns/" + container }
+
+// Container makes a network namespace and returns its path.
+func (h *Host) Container(name string) string {
+	h.t.Helper()
+	h.Run("ip", "netns", "add", name)
+	return h.Path(name)
+}
+
+// DeleteContainer deletes a network namespace.
+func (h *Host) DeleteContainer(name string) {
+	h.t.Helper()
+	h.Run("ip", "netns", "del", name)
+}
+
+// Run runs a command, fails the test if it fails, and returns its stdout.
+func (h *Host) Run(args ...string) string {
+	h.t.Helper()
+	out, err := h.Try(args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return out
+}
+
+// Try runs a command on the calling thread's host and returns its stdout.
+func (h *Host) Try(args ...string) (string, error) {
+	var stdout, stderr strings.Builder
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s%s", strings.Join(args, " "), err, stderr.String(), stdout.String())
+	}
+	return stdout.String(), nil
+}
+
+// Start starts a command that runs until the host is closed.
+func (h *Host) Start(cmd *exec.Cmd) error {
+	err := cmd.Start()
+	if err == nil {
+		h.procs = append(h.procs, cmd)
+	}
+	return err
+}
+
+// Eventually waits until f gives no error: for what the kernel does behind our
+// back, such as the end of a network namespace.
+func Eventually(t testing.TB, f func() error) {
+	t.Helper()
+	const limit = 10 * time.Second
+	var err error
+	for start := time.Now(); time.Since(start) < limit; time.Sleep(5 * time.Millisecond) {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("after %v: %v", limit, err)
+}
+
+// strays lists the processes that run in the mount namespace of the calling
+// thread, but for this one and the helpers that are copies of it.
+func strays() ([]string, error) {
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/mnt", &own); err != nil {
+		return nil, err
+	}
+	self, _ := os.Readlink("/proc/self/exe")
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	var found []string
+	for _, dir := range dirs {
+		var st unix.Stat_t
+		exe, _ := os.Readlink(dir + "/exe")
+		if unix.Stat(dir+"/ns/mnt", &st) != nil || st.Ino != own.Ino || sameProgram(exe, self) {
+			continue // gone, somebody else's, or ours
+		}
+		if cmdline, _ := os.ReadFile(dir + "/cmdline"); len(cmdline) > 0 {
+			found = append(found, strings.ReplaceAll(strings.TrimRight(string(cmdline), "\x00"), "\x00", " "))
+		}
+	}
+	return found, err
+}
+
+// sameProgram: testscript copies or links the test binary to give it a name.
+func sameProgram(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && (os.SameFile(x, y) || x.Size() == y.Size())
+}
