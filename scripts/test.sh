@@ -74,7 +74,7 @@ if ((${#rest[@]})); then run_tests -p=1 "$@" "${rest[@]}" || failed=1; fi
 
 phase result
 fails=$(count fail) skips=$(count skip)
-if ((failed && fails == 0)); then fails=1; fi # a package that does not build, or a trace left behind
+if ((failed && fails == 0)); then fails=1; fi # lint, a package that does not build, or a trace left behind
 if [[ ${CI:-} == true ]] && ((skips)); then
     echo "test: $skips tests were skipped, which CI does not allow" >&2
     failed=1

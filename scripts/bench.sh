@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Compares Dockyard with the reference plugins, alternating in one run, and
+# prints Markdown. As root; takes less than ten minutes.
+#
+#   scripts/bench.sh                  everything
+#   scripts/bench.sh -quick           few iterations, small numbers: does it work at all
+#   scripts/bench.sh -run 'chain|size'   some rows
+#
+# OURS_BIN names another directory of plugins to take for ours.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/setup.sh
+need_tools
+need_modules
+need_go
+
+REFERENCE_VERSION=v1.9.1
+REFERENCE_PLUGINS=(main/bridge main/loopback ipam/host-local meta/portmap meta/firewall meta/tuning)
+cache=$PWD/.cache
+reference=$cache/reference-$REFERENCE_VERSION
+
+# The reference is built as its own main module, so with the libraries that its
+# go.mod names, and with the linker flags that ours are built with.
+build_reference() {
+    local source plugin
+    [[ ! -e $reference/bin/.complete ]] || return 0
+    echo "building the reference plugins $REFERENCE_VERSION" >&2
+    source=$(cd / && GOFLAGS=-mod=mod go mod download -json "github.com/containernetworking/plugins@$REFERENCE_VERSION" | jq -r .Dir)
+    rm -rf "$reference"
+    mkdir -p "$reference/bin"
+    cp -r "$source" "$reference/src"
+    chmod -R u+w "$reference/src"
+    rm -rf "$reference/src/vendor" # a module's zip holds its modules.txt alone
+    for plugin in "${REFERENCE_PLUGINS[@]}"; do
+        (cd "$reference/src" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -buildvcs=false \
+            -ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$REFERENCE_VERSION" \
+            -o "$reference/bin/" "./plugins/$plugin") 2> >(grep -v '^go: downloading' >&2)
+    done
+    touch "$reference/bin/.complete"
+}
+
+# build_empty builds what start-up is measured against: a Go program that does nothing.
+build_empty() {
+    mkdir -p "$cache/empty"
+    echo 'package main; func main() {}' >"$cache/empty/main.go"
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$cache/empty/empty" "$cache/empty/main.go"
+}
+
+build_reference
+build_empty
+./build_linux.sh >&2
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$cache/bench" ./scripts/bench
+exec scripts/sandbox.sh "$cache/bench" -ours "${OURS_BIN:-$PWD/bin}" -reference "$reference/bin" \
+    -empty "$cache/empty/empty" -cnitool "$PWD/bin/cnitool" "$@"

@@ -1,0 +1,114 @@
+// Command bench measures Dockyard beside the reference plugins and prints
+// Markdown. scripts/bench.sh builds what it needs and runs it in a sandbox; it is
+// not meant to be run by itself, as it takes /run and /var/lib/cni for its own.
+//
+// All contenders of a measurement take turns within one loop, so that whatever
+// else the machine does meets them alike. Each works on a "host" of its own, a
+// network namespace, so that none is slowed down by the rules of another.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"time"
+)
+
+// options are the sizes that everything is measured at.
+type options struct {
+	ours, reference, empty, cnitool string
+
+	containers int           // present on the full host
+	leases     int           // present in the full pool
+	mappings   int           // present on the host with many published ports
+	iptables   int           // the same for the reference's iptables backend
+	iterations int           // of what takes milliseconds
+	slow       int           // of what takes a second
+	rounds     int           // of the connection test
+	round      time.Duration // how long each of those lasts
+}
+
+var full = options{
+	containers: 300, leases: 60000, mappings: 10000, iptables: 300,
+	iterations: 30, slow: 7, rounds: 7, round: time.Second,
+}
+
+var quick = options{
+	containers: 5, leases: 500, mappings: 100, iptables: 50,
+	iterations: 3, slow: 3, rounds: 2, round: 200 * time.Millisecond,
+}
+
+// row is one measurement: it adds lines to the report.
+type row struct {
+	name string
+	run  func(ctx context.Context, o options, r *report) error
+}
+
+var rows = []row{
+	{"chain", chainRow},
+	{"host-local", leaseRow},
+	{"portmap", portmapRow},
+	{"connections", connectionRow},
+	{"processes", processRow},
+	{"start-up", startRow},
+	{"size", sizeRow},
+}
+
+func main() {
+	if err := run(); err != nil {
+		slog.Error("bench: " + err.Error())
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var paths options
+	flag.StringVar(&paths.ours, "ours", "", "directory of our plugins")
+	flag.StringVar(&paths.reference, "reference", "", "directory of the reference plugins")
+	flag.StringVar(&paths.empty, "empty", "", "a Go program that does nothing")
+	flag.StringVar(&paths.cnitool, "cnitool", "", "the cnitool program")
+	isQuick := flag.Bool("quick", false, "few iterations and small numbers, to see whether it works")
+	pattern := flag.String("run", "", "only the rows whose name matches this regular expression")
+	limit := flag.Duration("limit", 15*time.Minute, "give up after this time")
+	flag.Parse()
+
+	wanted, err := regexp.Compile(*pattern)
+	if err != nil {
+		return err
+	}
+	if os.Getppid() != 1 {
+		return fmt.Errorf("not in a sandbox: run scripts/bench.sh")
+	}
+	o := full
+	if *isQuick {
+		o = quick
+	}
+	o.ours, o.reference, o.empty, o.cnitool = paths.ours, paths.reference, paths.empty, paths.cnitool
+
+	ctx, cancel := context.WithTimeout(context.Background(), *limit)
+	defer cancel()
+	defer sweep()
+	return measure(ctx, o, wanted)
+}
+
+// measure runs the rows in turn and prints what they found, that of the rows
+// before a failure as well.
+func measure(ctx context.Context, o options, wanted *regexp.Regexp) error {
+	var r report
+	defer r.print(os.Stdout)
+	for _, row := range rows {
+		if !wanted.MatchString(row.name) {
+			continue
+		}
+		start := time.Now()
+		if err := row.run(ctx, o, &r); err != nil {
+			return fmt.Errorf("%s: %w", row.name, err)
+		}
+		sweep()
+		slog.Info(row.name, "took", time.Since(start).Round(time.Second).String())
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+)
+
+// report collects the lines of the two tables.
+type report struct {
+	comparisons []string
+	flatness    []string
+}
+
+// compare adds a line with ours beside the reference. More is worse, so the
+// ratio says how many times as much the reference takes.
+func (r *report) compare(what, against, unit string, ours, reference float64) {
+	r.comparisons = append(r.comparisons, fmt.Sprintf("| %s | %s | %s | %s | %.1fx |",
+		what, against, quantity(ours, unit), quantity(reference, unit), reference/ours))
+}
+
+// compareRate is compare for what is better the more there is.
+func (r *report) compareRate(what, against, unit string, ours, reference float64) {
+	r.comparisons = append(r.comparisons, fmt.Sprintf("| %s | %s | %s | %s | %.2fx |",
+		what, against, quantity(ours, unit), quantity(reference, unit), ours/reference))
+}
+
+// flat adds a line that sets one measurement against a smaller one.
+func (r *report) flat(what, unit string, large, small float64) {
+	r.flatness = append(r.flatness, fmt.Sprintf("| %s | %s | %s | %.2fx |",
+		what, quantity(large, unit), quantity(small, unit), large/small))
+}
+
+func (r *report) print(w io.Writer) {
+	if len(r.comparisons) > 0 {
+		fmt.Fprintln(w, "\n| measured (medians) | reference is | ours | reference | ratio |\n| --- | --- | --- | --- | --- |")
+	}
+	for _, line := range r.comparisons {
+		fmt.Fprintln(w, line)
+	}
+	if len(r.flatness) > 0 {
+		fmt.Fprintln(w, "\n| large against small | large | small | ratio |\n| --- | --- | --- | --- |")
+	}
+	for _, line := range r.flatness {
+		fmt.Fprintln(w, line)
+	}
+}
+
+// quantity prints v with as many digits as mean something.
+func quantity(v float64, unit string) string {
+	switch {
+	case v >= 100 || v == float64(int(v)):
+		return fmt.Sprintf("%.0f %s", v, unit)
+	case v >= 10:
+		return fmt.Sprintf("%.1f %s", v, unit)
+	}
+	return fmt.Sprintf("%.2f %s", v, unit)
+}
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
