@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"time"
 )
 
 const firstPort = 20000
@@ -33,6 +35,10 @@ func chainRow(ctx context.Context, o options, r *report) error {
 // so that what only the first one needs is there.
 func fill(ctx context.Context, sites []*site, n int) error {
 	return prepare(sites, func(s *site) error {
+		start := time.Now()
+		defer func() {
+			slog.Info("attached", "to", s.name, "containers", n, "in", time.Since(start).Round(time.Second).String())
+		}()
 		for ; s.present < n; s.present++ {
 			if _, _, err := s.add(ctx, firstPort+s.present); err != nil {
 				return err

@@ -32,8 +32,8 @@ func connectionRow(ctx context.Context, o options, r *report) error {
 	defer closeSites(sites)
 	outside := map[*site]string{}
 	for _, s := range sites {
-		stop, err := serve(found[s].netns)
-		if err != nil {
+		var stop func()
+		if stop, err = serve(found[s].netns); err != nil {
 			return err
 		}
 		defer stop()
@@ -41,25 +41,21 @@ func connectionRow(ctx context.Context, o options, r *report) error {
 			return err
 		}
 	}
-	err = alternate(ctx, o.rounds, sites, func(s *site, _ int) error {
-		rate, err := connectFor(o.round, outside[s])
+	if err := alternate(ctx, o.rounds, sites, func(s *site, _ int) error {
+		rate, err := connectFor(o.round, outside[s], found[s].middle())
 		s.samples["rate"] = append(s.samples["rate"], rate)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	for i, s := range sites {
-		if s.ours {
-			continue
-		}
-		mine := sites[i/3*3]
-		r.compareRate(fmt.Sprintf("new connections through a published port, %d mappings present", found[mine].count),
-			fmt.Sprintf("%s; %d present", backendName(s), found[s].count), "/s", mine.median("rate"), s.median("rate"))
-	}
+	reportCrowds(sites, found, func(ours, reference *published) {
+		r.compareRate(fmt.Sprintf("new connections through a published port, %d mappings present", ours.count),
+			fmt.Sprintf("%s; %d present", reference.backendName(), reference.count), "/s",
+			ours.median("rate"), reference.median("rate"))
+	})
 	r.flat(fmt.Sprintf("ours: new connections, %d mappings against 1", o.mappings), "/s",
 		sites[3].median("rate"), sites[0].median("rate"))
 	return nil
@@ -104,14 +100,11 @@ func connectOutside(h *host) (string, error) {
 		return "", err
 	}
 	defer fd.Close() //nolint:errcheck // nothing was written
-	err = h.do(func() error {
-		wire := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "wire0"}, PeerName: "wire0", PeerNamespace: netlink.NsFd(int(fd.Fd()))}
-		if err := netlink.LinkAdd(wire); err != nil {
-			return fmt.Errorf("wire: %w", err)
-		}
-		return addressWire("192.0.2.1/24")
-	})
-	if err != nil {
+	wire := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "wire0"}, PeerName: "wire0", PeerNamespace: netlink.NsFd(int(fd.Fd()))}
+	if err := h.do(func() error { return netlink.LinkAdd(wire) }); err != nil {
+		return "", fmt.Errorf("wire: %w", err)
+	}
+	if err := h.do(func() error { return addressWire("192.0.2.1/24") }); err != nil {
 		return "", err
 	}
 	return outside, inNetNS(outside, func() error {
@@ -138,9 +131,9 @@ func addressWire(cidr string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// connectFor connects from the namespace to port 8080 of 192.0.2.1 for so long and
+// connectFor connects from the namespace to a port of 192.0.2.1 for so long and
 // returns the connections made a second.
-func connectFor(duration time.Duration, netns string) (float64, error) {
+func connectFor(duration time.Duration, netns string, port int) (float64, error) {
 	var made atomic.Int64
 	var wait sync.WaitGroup
 	errs := make(chan error, clients)
@@ -149,7 +142,7 @@ func connectFor(duration time.Duration, netns string) (float64, error) {
 		wait.Go(func() {
 			errs <- inNetNS(netns, func() error {
 				for time.Since(start) < duration {
-					if err := connectOnce(); err != nil {
+					if err := connectOnce(port); err != nil {
 						return fmt.Errorf("after %d connections: %w", made.Load(), err)
 					}
 					made.Add(1)
@@ -169,21 +162,22 @@ func connectFor(duration time.Duration, netns string) (float64, error) {
 
 // connectOnce connects, waits for the byte, and resets, so that no port is kept
 // in TIME-WAIT. System calls, not package net, as those are what is to be measured.
-func connectOnce() error {
+func connectOnce(port int) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd) //nolint:errcheck // it is reset
 	second := unix.Timeval{Sec: 2}
-	if err := errors.Join(
+	err = errors.Join(
 		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &second),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &second),
-	); err != nil {
+	)
+	if err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 8080, Addr: [4]byte{192, 0, 2, 1}}); err != nil {
+	if err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{192, 0, 2, 1}}); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	var answer [1]byte

@@ -98,7 +98,7 @@ func run() error {
 // before a failure as well.
 func measure(ctx context.Context, o options, wanted *regexp.Regexp) error {
 	var r report
-	defer r.print(os.Stdout)
+	defer func() { fmt.Print(r.String()) }()
 	for _, row := range rows {
 		if !wanted.MatchString(row.name) {
 			continue

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -19,6 +21,15 @@ type published struct {
 	netns  string
 	result types.Result
 	count  int // mappings present
+}
+
+// middle is a published port that came after half of the others: where rules are
+// a list, the first one would cost nothing.
+func (p *published) middle() int {
+	if p.count == 1 {
+		return 8080
+	}
+	return firstPort + p.count/2
 }
 
 // publish attaches a container with port 8080 published, then publishes count-1
@@ -71,9 +82,11 @@ func publishAll(ctx context.Context, row string, crowds []crowd) ([]*site, map[*
 	}
 	found := map[*site]*published{}
 	for i, s := range sites {
+		start := time.Now()
 		if found[s], err = publish(ctx, s, crowds[i].count); err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("%s: %w", s.name, err)
 		}
+		slog.Info("published", "by", s.name, "ports", crowds[i].count, "in", time.Since(start).Round(time.Second).String())
 	}
 	return sites, found, nil
 }
@@ -91,7 +104,7 @@ func portmapRow(ctx context.Context, o options, r *report) error {
 		return err
 	}
 	defer closeSites(sites)
-	err = alternate(ctx, o.iterations, sites, func(s *site, i int) error {
+	if err := alternate(ctx, o.iterations, sites, func(s *site, i int) error {
 		id := fmt.Sprintf("new%d", i)
 		for _, verb := range []string{"ADD", "DEL"} {
 			if err := s.timed(verb, func() error { return found[s].portmapCall(ctx, verb, id, []any{port(9090)}) }); err != nil {
@@ -99,26 +112,34 @@ func portmapRow(ctx context.Context, o options, r *report) error {
 			}
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 	for _, verb := range []string{"ADD", "DEL"} {
-		for i, s := range sites {
-			if s.ours {
-				continue
-			}
-			mine := sites[i/3*3]
-			r.compare(fmt.Sprintf("portmap: %s, %d mappings present", verb, found[mine].count),
-				fmt.Sprintf("%s; %d present", backendName(s), found[s].count), "ms", mine.median(verb), s.median(verb))
-		}
+		reportCrowds(sites, found, func(ours, reference *published) {
+			r.compare(fmt.Sprintf("portmap: %s, %d mappings present", verb, ours.count),
+				fmt.Sprintf("%s; %d present", reference.backendName(), reference.count), "ms",
+				ours.median(verb), reference.median(verb))
+		})
 		r.flat(fmt.Sprintf("ours: portmap %s, %d mappings against %d", verb, o.mappings, fewMappings), "ms",
 			sites[3].median(verb), sites[0].median(verb))
 	}
 	return nil
 }
 
-func backendName(s *site) string {
+// reportCrowds calls f for each of the reference and the one of ours before it.
+func reportCrowds(sites []*site, found map[*site]*published, f func(ours, reference *published)) {
+	var ours *published
+	for _, s := range sites {
+		if s.ours {
+			ours = found[s]
+		} else {
+			f(ours, found[s])
+		}
+	}
+}
+
+func (s *site) backendName() string {
 	if s.backend == "" {
 		return "iptables"
 	}

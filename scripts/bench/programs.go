@@ -26,7 +26,7 @@ func processRow(ctx context.Context, o options, r *report) error {
 	defer closeSites(sites)
 	counts := map[*site]map[string]float64{}
 	for _, s := range sites {
-		if _, _, err := s.add(ctx, firstPort); err != nil {
+		if _, _, err = s.add(ctx, firstPort); err != nil {
 			return err
 		}
 		if counts[s], err = s.countProcesses(ctx, o.cnitool); err != nil {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
+	"strings"
 )
 
 // report collects the lines of the two tables.
@@ -31,26 +31,24 @@ func (r *report) flat(what, unit string, large, small float64) {
 		what, quantity(large, unit), quantity(small, unit), large/small))
 }
 
-func (r *report) print(w io.Writer) {
-	if len(r.comparisons) > 0 {
-		fmt.Fprintln(w, "\n| measured (medians) | reference is | ours | reference | ratio |\n| --- | --- | --- | --- | --- |")
+// String is the report as Markdown.
+func (r *report) String() string {
+	return table("| measured (medians) | reference is | ours | reference | ratio |\n| --- | --- | --- | --- | --- |", r.comparisons) +
+		table("| large against small | large | small | ratio |\n| --- | --- | --- | --- |", r.flatness)
+}
+
+func table(heading string, lines []string) string {
+	if len(lines) == 0 {
+		return ""
 	}
-	for _, line := range r.comparisons {
-		fmt.Fprintln(w, line)
-	}
-	if len(r.flatness) > 0 {
-		fmt.Fprintln(w, "\n| large against small | large | small | ratio |\n| --- | --- | --- | --- |")
-	}
-	for _, line := range r.flatness {
-		fmt.Fprintln(w, line)
-	}
+	return "\n" + heading + "\n" + strings.Join(lines, "\n") + "\n"
 }
 
 // quantity prints v with as many digits as mean something.
 func quantity(v float64, unit string) string {
 	switch {
 	case v >= 100 || v == float64(int(v)):
-		return fmt.Sprintf("%.0f %s", v, unit)
+		return strings.TrimSpace(fmt.Sprintf("%.0f %s", v, unit))
 	case v >= 10:
 		return fmt.Sprintf("%.1f %s", v, unit)
 	}

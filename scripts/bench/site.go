@@ -97,8 +97,7 @@ func (s *site) add(ctx context.Context, port1 int) (types.Result, string, error)
 		return nil, "", err
 	}
 	var result types.Result
-	err = s.host.do(func() error {
-		var err error
+	err = s.host.do(func() (err error) {
 		result, err = s.cni.AddNetworkList(ctx, s.network, attachment(filepath.Base(netns), netns, []any{port(port1)}))
 		return err
 	})
