@@ -49,6 +49,10 @@ build_empty() {
 build_reference
 build_empty
 ./build_linux.sh >&2
+ours=${OURS_BIN:-$PWD/bin}
+for plugin in bridge host-local portmap; do
+    [[ -x $ours/$plugin ]] || { echo "bench: no $plugin in $ours" >&2; exit 1; }
+done
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$cache/bench" ./scripts/bench
-exec scripts/sandbox.sh "$cache/bench" -ours "${OURS_BIN:-$PWD/bin}" -reference "$reference/bin" \
+exec scripts/sandbox.sh "$cache/bench" -ours "$ours" -reference "$reference/bin" \
     -empty "$cache/empty/empty" -cnitool "$PWD/bin/cnitool" "$@"

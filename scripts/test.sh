@@ -72,6 +72,11 @@ run_tests "${race[@]}" "$@" "${libraries[@]}" || failed=1
 phase "plugins and integration"
 if ((${#rest[@]})); then run_tests -p=1 "$@" "${rest[@]}" || failed=1; fi
 
+if (($# == 0)); then
+    phase "benchmark, whether it runs"
+    scripts/bench.sh -quick || failed=1
+fi
+
 phase result
 fails=$(count fail) skips=$(count skip)
 if ((failed && fails == 0)); then fails=1; fi # lint, a package that does not build, or a trace left behind
