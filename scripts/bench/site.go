@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"time"
@@ -122,14 +123,16 @@ func (s *site) call(ctx context.Context, verb, id, netns string, conf object) er
 	return err
 }
 
-// alternate lets the sites take turns, another one going first each time.
+// alternate lets the sites take turns, in another order each time: what one leaves
+// for the kernel to finish must not always fall to the same successor.
 func alternate(ctx context.Context, iterations int, sites []*site, f func(s *site, i int) error) error {
+	order := rand.New(rand.NewPCG(1, 1)) // the same orders in every run
 	for i := range iterations {
-		for k := range sites {
+		for _, k := range order.Perm(len(sites)) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := f(sites[(i+k)%len(sites)], i); err != nil {
+			if err := f(sites[k], i); err != nil {
 				return err
 			}
 		}
