@@ -27,7 +27,13 @@ import (
 // field tagged `conf:"open"` holds an object that others write into too: its
 // unknown keys are theirs and give no warning.
 func Decode(data []byte, into any, r *Report) {
-	value("", data, reflect.ValueOf(into).Elem(), false, r)
+	DecodeAt("", data, into, r)
+}
+
+// DecodeAt is Decode for a value of any type that stands at a path of a larger
+// configuration, the rest of which is somebody else's.
+func DecodeAt(path string, data []byte, into any, r *Report) {
+	value(path, data, reflect.ValueOf(into).Elem(), false, r)
 }
 
 // MAC is an EUI-48 hardware address as a configuration holds it.
