@@ -19,6 +19,10 @@ type IP struct {
 	Gateway netip.Addr   // the zero Addr where there is none
 }
 
+func (i IP) net() net.IPNet {
+	return net.IPNet{IP: i.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(i.Prefix.Bits(), i.Prefix.Addr().BitLen())}
+}
+
 // ipam delegates to the IPAM plugin that the configuration names, found by
 // CNI_PATH. With no plugin named ("ipam": {}) every call succeeds and gives
 // nothing: the network is layer 2 only.

@@ -25,9 +25,17 @@ type Config interface {
 	Plan(*Attachment) state.Plan
 }
 
+// A Completer is a Config that adds to what the IPAM plugin returned (a gateway,
+// a default route). Complete is a pure function, called on ADD before Plan; on
+// CHECK prevResult has it all.
+type Completer interface {
+	Complete(*Attachment) error
+}
+
 // A Resolver is a Config some of whose defaults depend on the host (the MTU of
-// the default route). Resolve fills them in before Plan on ADD. On CHECK it is
-// not called: the host may have changed without the attachment being wrong.
+// the default route, the firewall backend). Resolve fills them in before Plan
+// on ADD and CHECK. On CHECK a default that the host has since changed must not
+// make the attachment wrong.
 type Resolver interface {
 	Resolve(context.Context, *Attachment) error
 }
@@ -125,6 +133,11 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 	if err != nil {
 		return nil, err
 	}
+	if com, ok := c.(Completer); ok {
+		if err := com.Complete(a); err != nil {
+			return nil, err
+		}
+	}
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
 	}
@@ -132,16 +145,21 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 	if err != nil {
 		return nil, errors.Join(err, state.Release(context.WithoutCancel(ctx), p.Scopes(r), r.Mark()))
 	}
-	return newResult(a, links, res), nil
+	return newResult(a, links), nil
 }
 
 func resolveAndApply(ctx context.Context, c Config, a *Attachment) error {
-	if res, ok := c.(Resolver); ok {
-		if err := res.Resolve(ctx, a); err != nil {
-			return err
-		}
+	if err := resolve(ctx, c, a); err != nil {
+		return err
 	}
 	return state.Apply(ctx, c.Plan(a))
+}
+
+func resolve(ctx context.Context, c Config, a *Attachment) error {
+	if res, ok := c.(Resolver); ok {
+		return res.Resolve(ctx, a)
+	}
+	return nil
 }
 
 // addChained adjusts what an earlier plugin made. What is left of an attachment
@@ -181,6 +199,9 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 		return err
 	}
 	a.Checking = true
+	if err := resolve(ctx, c, a); err != nil {
+		return err
+	}
 	var delegated error
 	if _, makes := c.(Linker); makes {
 		delegated = r.ipam().check(ctx)
@@ -240,19 +261,20 @@ func newAttachment(r *Request, res *current.Result) (*Attachment, error) {
 	return a, nil
 }
 
-// newResult reports the links, and the IPAM plugin's addresses as the last one's.
-func newResult(a *Attachment, links []*current.Interface, res *current.Result) *current.Result {
-	for _, ip := range res.IPs {
-		ip.Interface = current.Int(len(links) - 1)
+// newResult reports the links, and the addresses as the last one's.
+func newResult(a *Attachment, links []*current.Interface) *current.Result {
+	res := &current.Result{CNIVersion: current.ImplementedSpecVersion, Interfaces: links, Routes: a.Routes, DNS: a.DNS}
+	if !a.Base.DNS.IsEmpty() {
+		res.DNS = a.Base.DNS
 	}
-	dns := res.DNS
-	if !a.Request.DNS.IsEmpty() {
-		dns = a.Request.DNS
+	for _, ip := range a.IPs {
+		c := &current.IPConfig{Address: ip.net(), Interface: current.Int(len(links) - 1)}
+		if ip.Gateway.IsValid() {
+			c.Gateway = ip.Gateway.AsSlice()
+		}
+		res.IPs = append(res.IPs, c)
 	}
-	return &current.Result{
-		CNIVersion: current.ImplementedSpecVersion,
-		Interfaces: links, IPs: res.IPs, Routes: res.Routes, DNS: dns,
-	}
+	return res
 }
 
 // HostLinks returns the interfaces of prevResult that are not in a container.

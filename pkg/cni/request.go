@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 
+	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 )
@@ -156,4 +158,36 @@ func (r *Request) openNetNS(context.Context) error {
 
 func (r *Request) String() string {
 	return fmt.Sprintf("network %q, container %q, interface %q", r.Owner.Network, r.Owner.ContainerID, r.Owner.IfName)
+}
+
+// HasIPAM reports whether the configuration names an IPAM plugin.
+func (r *Request) HasIPAM() bool { return r.ipam().plugin != "" }
+
+// MAC returns the hardware address that the runtime or the user asked for, nil
+// if none. CONVENTIONS.md ranks runtimeConfig above args, and args above
+// CNI_ARGS.
+func (r *Request) MAC(rep *conf.Report, capability, args conf.MAC) net.HardwareAddr {
+	if capability != nil {
+		return net.HardwareAddr(capability)
+	}
+	if args != nil {
+		return net.HardwareAddr(args)
+	}
+	text, ok := r.Args["MAC"]
+	if !ok {
+		return nil
+	}
+	var mac conf.MAC
+	if err := mac.UnmarshalText([]byte(text)); err != nil {
+		rep.Bad("CNI_ARGS MAC", text, `a unicast MAC address such as "02:42:0a:01:00:02"`)
+	}
+	return net.HardwareAddr(mac)
+}
+
+// DefaultRoute is the destination that is everywhere.
+func DefaultRoute(ipv6 bool) net.IPNet {
+	if ipv6 {
+		return net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	}
+	return net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 }

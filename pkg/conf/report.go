@@ -67,3 +67,22 @@ func quote(v any) string {
 	}
 	return string(raw)
 }
+
+// Range reports a number outside low to high.
+func (r *Report) Range(path string, found, low, high int) {
+	if found < low || found > high {
+		r.Bad(path, found, "%d to %d", low, high)
+	}
+}
+
+// LinkName reports a name that no link can have: the kernel takes 1 to 15 bytes
+// without slash, colon or white space (dev_valid_name).
+func (r *Report) LinkName(path, found string) {
+	if found == "" || len(found) > 15 || found == "." || found == ".." ||
+		strings.ContainsFunc(found, func(c rune) bool { return c <= ' ' || c >= 127 || c == '/' || c == ':' }) {
+		r.Bad(path, found, "a link name of 1 to 15 letters, digits and marks, without '/', ':' or space")
+	}
+}
+
+// Index is the JSON path of element i of a list.
+func Index(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

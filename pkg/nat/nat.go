@@ -44,6 +44,9 @@ type Mapping struct {
 	HostPort uint16
 	Protocol Protocol
 	Target   netip.AddrPort
+	// OpenOnly maps no port of the host: the network is routed, and just lets
+	// in what is addressed to Target.
+	OpenOnly bool
 }
 
 // Host names the published end: "tcp 8080" or "tcp 192.0.2.1:8080".

@@ -1,0 +1,127 @@
+// Package attach is what every plugin that makes an interface does inside the
+// container: sysctls, addresses, routes, announcement; and how it reports the
+// links that it made.
+package attach
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+)
+
+// MaxPriority bounds the priority of a network's default route.
+const MaxPriority = 1 << 20
+
+// Options are what plugins do differently.
+type Options struct {
+	DAD      bool // wait for IPv6 duplicate address detection
+	Announce bool // tell the neighbours who has the addresses now
+	OnLink   bool // routes have no gateway: the link itself leads there (ipvlan l3)
+	// Priority decides between the default routes of a container's networks:
+	// the highest wins. nil leaves it to the order of attachment: the first wins.
+	Priority *int
+}
+
+// Plan appends to p the steps inside the container, whose link is there and down.
+func Plan(p *state.Plan, a *cni.Attachment, o Options) {
+	name := a.Owner.IfName
+	if s := sysctls(a, o); len(s.Names) > 0 {
+		p.Ensure(s)
+	}
+	p.Ensure(link.Up{NS: a.NetNS, Name: name})
+	for _, ip := range a.IPs {
+		p.Ensure(route.Addr{NS: a.NetNS, Link: name, Prefix: ip.Prefix, DAD: o.DAD})
+	}
+	for _, r := range a.Routes {
+		p.Ensure(routeOf(a, r, o))
+	}
+	for _, ip := range a.IPs {
+		if o.Announce {
+			p.Ensure(route.Announce{NS: a.NetNS, Link: name, Addr: ip.Prefix.Addr()})
+		}
+	}
+}
+
+// sysctls: runtimes switch IPv6 off in containers; a container with an IPv6
+// address wants it, also for the link-local address at once.
+func sysctls(a *cni.Attachment, o Options) sysctl.Setting {
+	conf := "net/ipv6/conf/" + a.Owner.IfName + "/"
+	for _, ip := range a.IPs {
+		if !ip.Prefix.Addr().Is6() {
+			continue
+		}
+		s := []string{conf + "disable_ipv6", "0", conf + "keep_addr_on_down", "1"}
+		if !o.DAD {
+			s = append(s, conf+"accept_dad", "0")
+		}
+		return sysctl.Set(a.NetNS, s...)
+	}
+	return sysctl.Setting{NS: a.NetNS}
+}
+
+func routeOf(a *cni.Attachment, r *types.Route, o Options) route.Route {
+	ones, _ := r.Dst.Mask.Size()
+	dst := netip.PrefixFrom(cni.Addr(r.Dst.IP), ones)
+	out := route.Route{
+		NS: a.NetNS, Link: a.Owner.IfName, Dst: dst, GW: cni.Addr(r.GW),
+		MTU: r.MTU, AdvMSS: r.AdvMSS, Metric: r.Priority, Scope: r.Scope,
+	}
+	if r.Table != nil {
+		out.Table = *r.Table
+	}
+	if o.OnLink {
+		out.GW = netip.Addr{}
+	} else if !out.GW.IsValid() && (r.Scope == nil || *r.Scope == 0) {
+		out.GW = gateway(a, dst.Addr().Is6())
+	}
+	if ones == 0 && out.Metric == 0 && o.Priority != nil {
+		out.Metric = MaxPriority + 1 - *o.Priority // the lowest metric wins
+	}
+	return out
+}
+
+// gateway is that of the first address of the family (CNI specification,
+// "Success": the gateway of a route defaults to one of ips).
+func gateway(a *cni.Attachment, ipv6 bool) netip.Addr {
+	for _, ip := range a.IPs {
+		if ip.Prefix.Addr().Is6() == ipv6 && ip.Gateway.IsValid() {
+			return ip.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// MAC returns the address that the container's interface shall have: that of
+// prevResult, else the one asked for, else one made from its first IP address,
+// so that whoever reuses the IP address needs no new neighbour entry, else one
+// made from the owner mark.
+func MAC(a *cni.Attachment, asked net.HardwareAddr) net.HardwareAddr {
+	switch {
+	case a.MAC != nil:
+		return a.MAC
+	case asked != nil:
+		return asked
+	case len(a.IPs) > 0:
+		return owner.MACOf(a.IPs[0].Prefix.Addr())
+	}
+	return a.Mark().MAC()
+}
+
+// Interface reports a link as a result holds it.
+func Interface(ns *netns.NS, name string) (*current.Interface, error) {
+	mac, mtu, err := link.HardwareAddr(ns, name)
+	if err != nil {
+		return nil, err
+	}
+	return &current.Interface{Name: name, Mac: mac.String(), Mtu: mtu, Sandbox: ns.Path()}, nil
+}

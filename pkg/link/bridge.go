@@ -1,0 +1,119 @@
+package link
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Bridge is a Linux bridge of the host, up. One that exists is adopted as it
+// is, but for what is asked for here; it is never deleted.
+//
+// Its MAC address is random and set at creation: without that it would follow
+// its ports, and every container would lose its gateway's neighbour entry when
+// one comes or goes (kernel: br_stp_recalculate_bridge_id).
+type Bridge struct {
+	Name    string
+	MTU     int // of a bridge that is made; 0 leaves it to the kernel
+	Promisc bool
+	VLANs   bool // vlan_filtering
+}
+
+// Key implements state.Resource.
+func (b Bridge) Key() string { return "link " + b.Name }
+
+func (b Bridge) String() string {
+	s := "ip link add " + b.Name
+	if b.MTU > 0 {
+		s += fmt.Sprintf(" mtu %d", b.MTU)
+	}
+	s += " type bridge"
+	if b.VLANs {
+		s += " vlan_filtering 1"
+	}
+	s += " ; ip link set " + b.Name + " up"
+	if b.Promisc {
+		s += " promisc on"
+	}
+	return s
+}
+
+// Observe implements state.Resource.
+func (b Bridge) Observe(context.Context) (state.Diff, error) {
+	_, l, err := find(netns.Host(), b.Name)
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	br, ok := l.(*netlink.Bridge)
+	if !ok {
+		return state.Differ("type", l.Type(), "bridge"), nil
+	}
+	diffs := []state.Diff{state.Differ("state", upDown(isUp(l)), "up")}
+	if b.Promisc {
+		diffs = append(diffs, state.Differ("promisc", l.Attrs().Promisc > 0, true))
+	}
+	if b.VLANs {
+		diffs = append(diffs, state.Differ("vlan_filtering", br.VlanFiltering != nil && *br.VlanFiltering, true))
+	}
+	return state.First(diffs...), nil
+}
+
+// Apply implements state.Resource.
+func (b Bridge) Apply(ctx context.Context) error {
+	h, err := netns.Host().Netlink()
+	if err != nil {
+		return err
+	}
+	diff, err := b.Observe(ctx)
+	if err != nil || diff == state.Same {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.Name, b.MTU, randomMAC()
+	if b.MTU == 0 {
+		attrs.MTU = -1
+	}
+	br := &netlink.Bridge{LinkAttrs: attrs}
+	if b.VLANs {
+		br.VlanFiltering = &b.VLANs
+	}
+	if err := h.LinkAdd(br); err != nil && !exists(err) {
+		return err
+	}
+	return b.converge(h)
+}
+
+func (b Bridge) converge(h *netlink.Handle) error {
+	l, err := h.LinkByName(b.Name)
+	if err != nil {
+		return err
+	}
+	br, ok := l.(*netlink.Bridge)
+	if !ok {
+		return fmt.Errorf("link %s is there already and of type %s; name another bridge, or delete it", b.Name, l.Type())
+	}
+	if b.VLANs && (br.VlanFiltering == nil || !*br.VlanFiltering) {
+		if err := h.BridgeSetVlanFiltering(l, true); err != nil {
+			return fmt.Errorf("vlan_filtering: %w", err)
+		}
+	}
+	if b.Promisc {
+		if err := h.SetPromiscOn(l); err != nil {
+			return err
+		}
+	}
+	return h.LinkSetUp(l)
+}
+
+// Remove implements state.Resource.
+func (b Bridge) Remove(context.Context) error {
+	h, l, err := find(netns.Host(), b.Name)
+	if err != nil || l == nil {
+		return err
+	}
+	return h.LinkDel(l)
+}

@@ -1,0 +1,165 @@
+// Package link is network links as resources: bridges, veth pairs, bridge
+// ports. Links are named by (namespace, name) and looked up when used, so a
+// plan that holds one can be made without privilege.
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// find returns the link of that name; nil where there is none.
+func find(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
+	h, err := ns.Netlink()
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := h.LinkByName(name)
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) {
+		return h, nil, nil
+	}
+	return h, l, err
+}
+
+// mustFind is find for a link that must be there.
+func mustFind(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
+	h, l, err := find(ns, name)
+	if err == nil && l == nil {
+		err = fmt.Errorf("link %s: no such link", name)
+	}
+	return h, l, err
+}
+
+// HardwareAddr reads the MAC address and MTU of a link.
+func HardwareAddr(ns *netns.NS, name string) (net.HardwareAddr, int, error) {
+	_, l, err := mustFind(ns, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return l.Attrs().HardwareAddr, l.Attrs().MTU, nil
+}
+
+// Index returns the index of a link in ns.
+func Index(ns *netns.NS, name string) (int, error) {
+	_, l, err := mustFind(ns, name)
+	if err != nil {
+		return 0, err
+	}
+	return l.Attrs().Index, nil
+}
+
+func isUp(l netlink.Link) bool { return l.Attrs().Flags&net.FlagUp != 0 }
+
+func upDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+// Up sets a link up.
+type Up struct {
+	NS   *netns.NS
+	Name string
+}
+
+func (u Up) Key() string    { return fmt.Sprintf("link %s%s up", u.NS, u.Name) }
+func (u Up) String() string { return fmt.Sprintf("ip %slink set %s up", u.NS, u.Name) }
+
+// Observe implements state.Resource.
+func (u Up) Observe(context.Context) (state.Diff, error) {
+	_, l, err := find(u.NS, u.Name)
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	return state.Differ("state", upDown(isUp(l)), "up"), nil
+}
+
+// Apply implements state.Resource.
+func (u Up) Apply(context.Context) error {
+	h, l, err := mustFind(u.NS, u.Name)
+	if err != nil {
+		return err
+	}
+	return h.LinkSetUp(l)
+}
+
+// Remove sets the link down.
+func (u Up) Remove(context.Context) error {
+	h, l, err := find(u.NS, u.Name)
+	if err != nil || l == nil {
+		return err
+	}
+	return h.LinkSetDown(l)
+}
+
+// Scope finds the links of the host that carry an owner mark as their alias and
+// whose name is the mark's under the prefix.
+type Scope struct{ Prefix string }
+
+// Of costs one lookup by name. The alias is set just after the link is made, so
+// a link without one is taken for the mark's, too: nobody else has its name.
+func (s Scope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
+	_, l, err := find(netns.Host(), m.Link(s.Prefix))
+	if err != nil || l == nil {
+		return nil, err
+	}
+	if alias := l.Attrs().Alias; alias != "" && alias != string(m) {
+		return nil, nil
+	}
+	return []state.Found{{Mark: m, Resource: Veth{Host: m.Link(s.Prefix), Mark: m}}}, nil
+}
+
+// All lists the host's links.
+func (s Scope) All(context.Context) ([]state.Found, error) {
+	h, err := netns.Host().Netlink()
+	if err != nil {
+		return nil, err
+	}
+	links, err := retryDump(h.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	var out []state.Found
+	for _, l := range links {
+		m := owner.Mark(l.Attrs().Alias)
+		if m.Valid() && m.Link(s.Prefix) == l.Attrs().Name {
+			out = append(out, state.Found{Mark: m, Resource: Veth{Host: l.Attrs().Name, Mark: m}})
+		}
+	}
+	return out, nil
+}
+
+// retryDump repeats a listing that a change interrupted: its answer would miss
+// some objects (netlink(7), NLM_F_DUMP_INTR).
+func retryDump[T any](list func() ([]T, error)) ([]T, error) {
+	const tries = 10
+	for range tries {
+		out, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return nil, fmt.Errorf("list links: %w %d times", netlink.ErrDumpInterrupted, tries)
+}
+
+// randomMAC returns a locally administered unicast address.
+func randomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails (crypto/rand)
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+func exists(err error) bool { return errors.Is(err, unix.EEXIST) }

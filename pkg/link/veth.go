@@ -1,0 +1,190 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Veth is a veth pair: one end on the host, up and in a bridge, the other in
+// a container, down until its sysctls are set.
+type Veth struct {
+	Host   string // name of the host's end
+	Bridge string
+	NS     *netns.NS // the container's
+	Peer   string    // name of the container's end
+	MAC    net.HardwareAddr
+	MTU    int  // 0 leaves it to the kernel when made, and is not compared
+	Down   bool // the container's end stays down
+	Mark   owner.Mark
+}
+
+// Key implements state.Resource.
+func (v Veth) Key() string { return "link " + v.Host }
+
+func (v Veth) String() string {
+	if v.NS == nil {
+		return "ip link add " + v.Host + " type veth"
+	}
+	s := "ip link add " + v.Host
+	if v.MTU > 0 {
+		s += fmt.Sprintf(" mtu %d", v.MTU)
+	}
+	s += fmt.Sprintf(" master %s up type veth peer name %s netns %s", v.Bridge, v.Peer, v.NS.Path())
+	if v.MAC != nil {
+		s += " address " + v.MAC.String()
+	}
+	return s + fmt.Sprintf(" ; ip link set %s alias %s", v.Host, v.Mark)
+}
+
+// Observe implements state.Resource. It leaves the container's MTU alone: the
+// tuning plugin may have changed it.
+func (v Veth) Observe(context.Context) (state.Diff, error) {
+	h, l, err := find(netns.Host(), v.Host)
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	bridge := ""
+	if m, err := h.LinkByIndex(l.Attrs().MasterIndex); err == nil {
+		bridge = m.Attrs().Name
+	}
+	diff := state.First(
+		state.Differ("type", l.Type(), "veth"),
+		state.Differ("alias", l.Attrs().Alias, string(v.Mark)),
+		state.Differ("master", bridge, v.Bridge),
+		state.Differ("state", upDown(isUp(l)), "up"))
+	if v.MTU > 0 && diff == state.Same {
+		diff = state.Differ("mtu", l.Attrs().MTU, v.MTU)
+	}
+	if diff != state.Same {
+		return diff, nil
+	}
+	return v.observePeer(l)
+}
+
+func (v Veth) observePeer(host netlink.Link) (state.Diff, error) {
+	_, l, err := find(v.NS, v.Peer)
+	if err != nil {
+		return state.Same, err
+	}
+	if l == nil {
+		return state.Diff(fmt.Sprintf("peer %s is not in the container", v.Peer)), nil
+	}
+	diff := state.First(
+		state.Differ("peer's index", l.Attrs().Index, host.Attrs().ParentIndex),
+		state.Differ("peer's state", upDown(isUp(l)), upDown(!v.Down)))
+	if diff == state.Same && v.MAC != nil && !bytes.Equal(l.Attrs().HardwareAddr, v.MAC) {
+		diff = state.Differ("peer's address", l.Attrs().HardwareAddr.String(), v.MAC.String())
+	}
+	return diff, nil
+}
+
+// Apply makes the pair in one message: its container's end is born there.
+func (v Veth) Apply(context.Context) error {
+	fd, err := v.NS.FD()
+	if err != nil {
+		return err
+	}
+	h, bridge, err := mustFind(netns.Host(), v.Bridge)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex, attrs.Flags = v.Host, bridge.Attrs().Index, net.FlagUp
+	attrs.HardwareAddr = v.Mark.MAC() // set, so that no udev policy changes it
+	veth := netlink.NewVeth(attrs)
+	if v.MTU > 0 {
+		veth.MTU, veth.PeerMTU = v.MTU, uint32(v.MTU)
+	}
+	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = v.Peer, v.MAC, netlink.NsFd(fd)
+	if err := h.LinkAdd(veth); err != nil {
+		return v.explain(err)
+	}
+	if err := h.LinkSetAlias(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: v.Host, Index: veth.Index}}, string(v.Mark)); err != nil {
+		return fmt.Errorf("alias: %w", err)
+	}
+	return nil
+}
+
+// explain says which of the two names is taken.
+func (v Veth) explain(err error) error {
+	if !exists(err) {
+		return err
+	}
+	if _, l, findErr := find(v.NS, v.Peer); findErr == nil && l != nil {
+		return fmt.Errorf("%s in the container %w; choose another CNI_IFNAME, or DEL what made it", v.Peer, state.ErrExists)
+	}
+	return fmt.Errorf("%s %w", v.Host, state.ErrExists)
+}
+
+// Remove implements state.Resource. Removing one end removes the other.
+func (v Veth) Remove(context.Context) error {
+	h, l, err := find(netns.Host(), v.Host)
+	if err != nil || l == nil {
+		return err
+	}
+	if err := h.LinkDel(l); err != nil && !gone(err) {
+		return err
+	}
+	return nil
+}
+
+// gone reports whether a link vanished between lookup and use: with its
+// namespace, or by another DEL.
+func gone(err error) bool { return err == unix.ENODEV || err == unix.ENOENT }
+
+// A Port is the bridge port settings of a link.
+type Port struct {
+	Link     string
+	Hairpin  bool // a frame may leave by the port it came from
+	Isolated bool // no frame goes to or from another isolated port
+}
+
+// Key implements state.Resource.
+func (p Port) Key() string { return "port " + p.Link }
+
+func (p Port) String() string {
+	onOff := map[bool]string{true: "on", false: "off"}
+	return fmt.Sprintf("bridge link set dev %s hairpin %s isolated %s", p.Link, onOff[p.Hairpin], onOff[p.Isolated])
+}
+
+// Observe implements state.Resource.
+func (p Port) Observe(context.Context) (state.Diff, error) {
+	h, l, err := find(netns.Host(), p.Link)
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	info, err := h.LinkGetProtinfo(l)
+	if err != nil {
+		return state.Same, fmt.Errorf("port %s: %w", p.Link, err)
+	}
+	return state.First(
+		state.Differ("hairpin", info.Hairpin, p.Hairpin),
+		state.Differ("isolated", info.Isolated, p.Isolated)), nil
+}
+
+// Apply implements state.Resource.
+func (p Port) Apply(context.Context) error {
+	h, l, err := mustFind(netns.Host(), p.Link)
+	if err != nil {
+		return err
+	}
+	if err := h.LinkSetHairpin(l, p.Hairpin); err != nil {
+		return fmt.Errorf("hairpin: %w", err)
+	}
+	if err := h.LinkSetIsolated(l, p.Isolated); err != nil {
+		return fmt.Errorf("isolated: %w", err)
+	}
+	return nil
+}
+
+// Remove has nothing to do: the settings go with the port.
+func (p Port) Remove(context.Context) error { return nil }

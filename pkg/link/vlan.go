@@ -1,0 +1,188 @@
+package link
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A PortVLAN is the VLANs of a bridge port. A new port is in the bridge's
+// default VLAN 1; unless KeepDefault is set it leaves that one.
+type PortVLAN struct {
+	Link        string
+	Untagged    int // 0: none
+	Tagged      []int
+	KeepDefault bool
+}
+
+const defaultVLAN = 1
+
+// Key implements state.Resource.
+func (p PortVLAN) Key() string { return "vlan " + p.Link }
+
+func (p PortVLAN) String() string {
+	s := fmt.Sprintf("bridge vlan del dev %s vid %d", p.Link, defaultVLAN)
+	if p.KeepDefault {
+		s = "bridge vlan show dev " + p.Link
+	}
+	if p.Untagged != 0 {
+		s += fmt.Sprintf(" ; bridge vlan add dev %s vid %d pvid untagged", p.Link, p.Untagged)
+	}
+	for _, id := range p.Tagged {
+		s += fmt.Sprintf(" ; bridge vlan add dev %s vid %d", p.Link, id)
+	}
+	return s
+}
+
+func (p PortVLAN) want() map[int]uint16 {
+	const untagged = nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED
+	want := map[int]uint16{}
+	if p.KeepDefault {
+		want[defaultVLAN] = untagged
+	}
+	for _, id := range p.Tagged {
+		want[id] = 0
+	}
+	if p.Untagged != 0 {
+		want[p.Untagged] = untagged
+	}
+	return want
+}
+
+// read returns the port's VLANs with their flags.
+func (p PortVLAN) read(h *netlink.Handle, l netlink.Link) (map[int]uint16, error) {
+	all, err := h.BridgeVlanList()
+	if err != nil {
+		return nil, fmt.Errorf("bridge vlan: %w", err)
+	}
+	found := map[int]uint16{}
+	for _, v := range all[int32(l.Attrs().Index)] {
+		found[int(v.Vid)] = v.Flags & (nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED)
+	}
+	return found, nil
+}
+
+// Observe implements state.Resource.
+func (p PortVLAN) Observe(context.Context) (state.Diff, error) {
+	h, l, err := find(netns.Host(), p.Link)
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	found, err := p.read(h, l)
+	if err != nil {
+		return state.Same, err
+	}
+	return state.Differ("vlans", show(found), show(p.want())), nil
+}
+
+func show(vlans map[int]uint16) string {
+	var ids []int
+	for id := range vlans {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	s := ""
+	for _, id := range ids {
+		s += fmt.Sprintf("%d/%d ", id, vlans[id])
+	}
+	return s
+}
+
+// Apply implements state.Resource.
+func (p PortVLAN) Apply(context.Context) error {
+	h, l, err := mustFind(netns.Host(), p.Link)
+	if err != nil {
+		return err
+	}
+	found, err := p.read(h, l)
+	if err != nil {
+		return err
+	}
+	want := p.want()
+	for id, flags := range want {
+		pvid := flags != 0
+		if err := h.BridgeVlanAdd(l, uint16(id), pvid, pvid, false, true); err != nil {
+			return fmt.Errorf("vlan %d: %w", id, err)
+		}
+	}
+	for id := range found {
+		if _, ok := want[id]; ok {
+			continue
+		}
+		if err := h.BridgeVlanDel(l, uint16(id), false, false, false, true); err != nil {
+			return fmt.Errorf("vlan %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// Remove has nothing to do: the VLANs go with the port.
+func (p PortVLAN) Remove(context.Context) error { return nil }
+
+// A BridgeVLAN is the host's own interface in one VLAN of a bridge, up:
+// "cni0.100" on "cni0".
+type BridgeVLAN struct {
+	Bridge string
+	ID     int
+}
+
+func (b BridgeVLAN) name() string { return fmt.Sprintf("%s.%d", b.Bridge, b.ID) }
+
+// Key implements state.Resource.
+func (b BridgeVLAN) Key() string { return "link " + b.name() }
+
+func (b BridgeVLAN) String() string {
+	return fmt.Sprintf("bridge vlan add dev %s vid %d self ; ip link add %s link %s up type vlan id %d", b.Bridge, b.ID, b.name(), b.Bridge, b.ID)
+}
+
+// Observe implements state.Resource.
+func (b BridgeVLAN) Observe(context.Context) (state.Diff, error) {
+	_, l, err := find(netns.Host(), b.name())
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	id := 0
+	if v, ok := l.(*netlink.Vlan); ok {
+		id = v.VlanId
+	}
+	return state.First(
+		state.Differ("type", l.Type(), "vlan"),
+		state.Differ("id", id, b.ID),
+		state.Differ("state", upDown(isUp(l)), "up")), nil
+}
+
+// Apply implements state.Resource.
+func (b BridgeVLAN) Apply(context.Context) error {
+	h, bridge, err := mustFind(netns.Host(), b.Bridge)
+	if err != nil {
+		return err
+	}
+	if err := h.BridgeVlanAdd(bridge, uint16(b.ID), false, false, true, false); err != nil && !exists(err) {
+		return fmt.Errorf("bridge vlan: %w", err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = b.name(), bridge.Attrs().Index
+	if err := h.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: b.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); err != nil && !exists(err) {
+		return err
+	}
+	l, err := h.LinkByName(b.name())
+	if err != nil {
+		return err
+	}
+	return h.LinkSetUp(l)
+}
+
+// Remove implements state.Resource.
+func (b BridgeVLAN) Remove(context.Context) error {
+	h, l, err := find(netns.Host(), b.name())
+	if err != nil || l == nil {
+		return err
+	}
+	return h.LinkDel(l)
+}

@@ -1,0 +1,103 @@
+package nft
+
+import (
+	"github.com/google/nftables/expr"
+
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Mode says what may reach the containers of a network from outside it, in
+// Docker's words (com.docker.network.bridge.gateway_mode_ipv4).
+type Mode string
+
+// The modes of a gateway.
+const (
+	Open        Mode = ""                // anything, as the reference plugin does
+	NAT         Mode = "nat"             // published ports, by the host's addresses
+	Unprotected Mode = "nat-unprotected" // anything; outgoing traffic is masqueraded
+	Routed      Mode = "routed"          // published ports and ping, by the container's address
+	Isolated    Mode = "isolated"        // the network is internal and the host has no address in it
+)
+
+// A Policy is what the host forwards to and from a bridge. It belongs to the
+// bridge: of two networks on one bridge, the one attached to last decides.
+type Policy struct {
+	Bridge   string
+	Internal bool // no way out or in; of the host, only names
+	ICC      bool // containers of the network may talk to one another
+	V4, V6   Mode
+	Trusted  []string // links from which published ports answer at the container's own address
+}
+
+// Resource returns the policy as something to ensure. One that asks for nothing
+// ensures that none of an earlier configuration is left.
+func (p Policy) Resource() state.Resource {
+	c := claim{kind: "bridge", mark: shared(p.Bridge, "policy"), shared: true}
+	for _, f := range families() {
+		if chain := p.toChain(f); chain != "" {
+			c.elems = append(c.elems, vmapElement(to, concatKey([]byte{f.nfproto}, ifname(p.Bridge)),
+				f.name+" . "+p.Bridge, expr.VerdictGoto, chain))
+		}
+	}
+	if len(c.elems) > 0 {
+		c.elems = append(c.elems, pair(p.Bridge, p.Bridge, map[bool]expr.VerdictKind{true: expr.VerdictAccept, false: expr.VerdictDrop}[p.ICC], ""))
+	}
+	for _, t := range p.Trusted {
+		c.elems = append(c.elems, pair(t, p.Bridge, expr.VerdictGoto, chainOpened))
+	}
+	if p.Internal {
+		hostChain := chainHostInternal
+		if p.V4 == Isolated {
+			hostChain = chainHostIsolated
+		}
+		c.elems = append(c.elems,
+			vmapElement(from, ifname(p.Bridge), p.Bridge, expr.VerdictGoto, chainInternal),
+			vmapElement(host, ifname(p.Bridge), p.Bridge, expr.VerdictGoto, hostChain))
+	}
+	return c
+}
+
+// Wanted reports whether the policy asks for anything.
+func (p Policy) Wanted() bool {
+	return p.Internal || !p.ICC || p.V4 != Open && p.V4 != Unprotected || p.V6 != Open && p.V6 != Unprotected || len(p.Trusted) > 0
+}
+
+// shared is the mark of what belongs to a link rather than to an attachment. No
+// network is called "*".
+func shared(link, what string) owner.Mark { return owner.Mark("*/" + link + "/" + what) }
+
+func (p Policy) toChain(f family) string {
+	mode := p.V4
+	if f.nfproto == v6.nfproto {
+		mode = p.V6
+	}
+	switch {
+	case p.Internal:
+		return chainInternal
+	case mode == NAT:
+		return chainToNAT
+	case mode == Routed:
+		return chainToRouted
+	case !p.ICC:
+		return chainToOpen
+	}
+	return ""
+}
+
+func pair(in, out string, kind expr.VerdictKind, chain string) element {
+	return vmapElement(pairs, concatKey(ifname(in), ifname(out)), in+" . "+out, kind, chain)
+}
+
+func vmapElement(s set, key []byte, text string, kind expr.VerdictKind, chain string) element {
+	words := map[expr.VerdictKind]string{expr.VerdictAccept: "accept", expr.VerdictDrop: "drop", expr.VerdictGoto: "goto " + chain}
+	return element{set: s, key: key, verdict: &expr.Verdict{Kind: kind, Chain: chain}, text: text + " : " + words[kind]}
+}
+
+// concatKey joins values, each padded to 32-bit registers.
+func concatKey(parts ...[]byte) (key []byte) {
+	for _, p := range parts {
+		key = append(key, pad(p)...)
+	}
+	return key
+}

@@ -1,0 +1,131 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// google/nftables can only list; these few lines ask the kernel for one object
+// by its name or key, which costs the same however many there are.
+
+// A found element is what the kernel holds under a key.
+type found struct {
+	value   []byte // of a map
+	comment string
+}
+
+// query sends one request that has one answer. The error of a missing object,
+// or of a missing table around it, wraps fs.ErrNotExist.
+func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("nf_tables netlink: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	body, err := netlink.MarshalAttributes(attrs)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
+			Flags: netlink.Request,
+		},
+		Data: append([]byte{byte(t.Family), unix.NFNETLINK_V0, 0, 0}, body...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(answer) != 1 || len(answer[0].Data) < 4 {
+		return nil, fmt.Errorf("nf_tables: %d answers, want 1", len(answer))
+	}
+	return answer[0].Data[4:], nil
+}
+
+func text(s string) []byte { return append([]byte(s), 0) }
+
+// chainExists reports whether table t has the chain.
+func chainExists(t *nftables.Table, name string) (bool, error) {
+	_, err := query(unix.NFT_MSG_GETCHAIN, t, chainAttrs(t, name))
+	return err == nil, absent(err)
+}
+
+func chainAttrs(t *nftables.Table, name string) []netlink.Attribute {
+	return []netlink.Attribute{
+		{Type: unix.NFTA_CHAIN_TABLE, Data: text(t.Name)},
+		{Type: unix.NFTA_CHAIN_NAME, Data: text(name)},
+	}
+}
+
+// get returns the element of s under key; nil where there is none, or no set.
+func get(t *nftables.Table, s set, key []byte) (*found, error) {
+	nested := func(kind uint16, inner ...netlink.Attribute) netlink.Attribute {
+		data, err := netlink.MarshalAttributes(inner)
+		if err != nil { // only for attributes beyond 64 KiB
+			panic(err)
+		}
+		return netlink.Attribute{Type: kind | unix.NLA_F_NESTED, Data: data}
+	}
+	answer, err := query(unix.NFT_MSG_GETSETELEM, t, []netlink.Attribute{
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: text(t.Name)},
+		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: text(s.name)},
+		nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nested(unix.NFTA_LIST_ELEM,
+			nested(unix.NFTA_SET_ELEM_KEY, netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: key}))),
+	})
+	if err != nil {
+		return nil, absent(err)
+	}
+	return parse(answer)
+}
+
+func parse(b []byte) (*found, error) {
+	list, err := attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+	if err != nil {
+		return nil, err
+	}
+	elem, err := attribute(list, unix.NFTA_LIST_ELEM)
+	if err != nil {
+		return nil, err
+	}
+	f := &found{}
+	ad, err := netlink.NewAttributeDecoder(elem)
+	if err != nil {
+		return nil, err
+	}
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_SET_ELEM_DATA:
+			f.value = ad.Bytes() // with its header: a value or a verdict
+		case unix.NFTA_SET_ELEM_USERDATA:
+			f.comment, _ = userdata.GetString(ad.Bytes(), userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
+		}
+	}
+	return f, ad.Err()
+}
+
+func attribute(b []byte, kind uint16) ([]byte, error) {
+	ad, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		return nil, err
+	}
+	for ad.Next() {
+		if ad.Type() == kind {
+			return ad.Bytes(), nil
+		}
+	}
+	return nil, errors.Join(ad.Err(), fmt.Errorf("nf_tables: no attribute %d in the answer", kind))
+}
+
+// absent turns the error of a missing object into nil.
+func absent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

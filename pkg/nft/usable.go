@@ -1,0 +1,31 @@
+package nft
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// Usable returns a requirement: that the kernel has nf_tables and lets this
+// process ask it.
+func Usable() state.Resource { return usable{} }
+
+type usable struct{}
+
+func (usable) Key() string    { return "nf_tables" }
+func (usable) String() string { return "modprobe nf_tables" }
+
+// Observe asks for the ruleset's generation, the cheapest question there is.
+func (usable) Observe(context.Context) (state.Diff, error) {
+	if _, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil); err != nil {
+		return state.Diff(fmt.Sprintf("not usable: %v", err)), nil
+	}
+	return state.Same, nil
+}
+
+func (usable) Apply(context.Context) error  { return nil }
+func (usable) Remove(context.Context) error { return nil }

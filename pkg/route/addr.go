@@ -1,0 +1,169 @@
+// Package route is addresses and routes of links as resources.
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	vns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// An Addr is an address of a link.
+type Addr struct {
+	NS     *netns.NS
+	Link   string
+	Prefix netip.Prefix // the address with the length of its subnet
+	// DAD waits for IPv6 duplicate address detection (RFC 4862, 5.4), which
+	// takes one to two seconds. Without it the address is usable at once, which
+	// is right where our IPAM alone gives out the subnet's addresses.
+	DAD bool
+}
+
+// Key implements state.Resource.
+func (a Addr) Key() string { return fmt.Sprintf("addr %s%s %s", a.NS, a.Link, a.Prefix) }
+
+func (a Addr) String() string {
+	s := fmt.Sprintf("ip %saddr add %s dev %s", a.NS, a.Prefix, a.Link)
+	if a.is6() && !a.DAD {
+		s += " nodad"
+	}
+	return s
+}
+
+func (a Addr) is6() bool { return a.Prefix.Addr().Is6() }
+
+// Observe implements state.Resource.
+func (a Addr) Observe(context.Context) (state.Diff, error) {
+	h, err := a.NS.Netlink()
+	if err != nil {
+		return state.Same, err
+	}
+	l, err := h.LinkByName(a.Link)
+	if notFound(err) {
+		return state.Absent, nil
+	}
+	if err != nil {
+		return state.Same, err
+	}
+	list, err := h.AddrList(l, family(a.Prefix.Addr()))
+	if err != nil {
+		return state.Same, err
+	}
+	for _, found := range list {
+		addr, _ := netip.AddrFromSlice(found.IP)
+		if addr.Unmap() != a.Prefix.Addr() {
+			continue
+		}
+		ones, _ := found.Mask.Size()
+		if found.Flags&unix.IFA_F_DADFAILED != 0 {
+			return "a duplicate was detected (dadfailed)", nil
+		}
+		return state.Differ("prefix length", ones, a.Prefix.Bits()), nil
+	}
+	return state.Absent, nil
+}
+
+// Apply implements state.Resource.
+func (a Addr) Apply(ctx context.Context) error {
+	h, err := a.NS.Netlink()
+	if err != nil {
+		return err
+	}
+	l, err := h.LinkByName(a.Link)
+	if err != nil {
+		return err
+	}
+	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)}
+	if a.is6() && a.DAD {
+		return a.addAndWait(ctx, h, l, addr)
+	}
+	if a.is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	return ignore(h.AddrAdd(l, addr), unix.EEXIST)
+}
+
+// addAndWait returns when the kernel has told the outcome of duplicate address
+// detection.
+func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link, addr *netlink.Addr) error {
+	fd, err := a.NS.FD()
+	if err != nil {
+		return err
+	}
+	updates, done := make(chan netlink.AddrUpdate, 16), make(chan struct{})
+	defer close(done)
+	handle := vns.NsHandle(fd)
+	options := netlink.AddrSubscribeOptions{}
+	if fd >= 0 {
+		options.Namespace = &handle
+	}
+	if err := netlink.AddrSubscribeWithOptions(updates, done, options); err != nil {
+		return err
+	}
+	if err := h.AddrAdd(l, addr); err != nil {
+		return ignore(err, unix.EEXIST)
+	}
+	for {
+		select {
+		case u, ok := <-updates:
+			switch {
+			case !ok:
+				return errors.New("address events ended")
+			case u.LinkIndex != l.Attrs().Index || !u.LinkAddress.IP.Equal(addr.IP) || !u.NewAddr:
+			case u.Flags&unix.IFA_F_DADFAILED != 0:
+				return fmt.Errorf("another host has address %s", a.Prefix.Addr())
+			case u.Flags&unix.IFA_F_TENTATIVE == 0:
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Remove implements state.Resource.
+func (a Addr) Remove(context.Context) error {
+	h, err := a.NS.Netlink()
+	if err != nil {
+		return err
+	}
+	l, err := h.LinkByName(a.Link)
+	if err != nil {
+		if notFound(err) {
+			return nil
+		}
+		return err
+	}
+	return ignore(h.AddrDel(l, &netlink.Addr{IPNet: ipNet(a.Prefix)}), unix.EADDRNOTAVAIL)
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func notFound(err error) bool {
+	var none netlink.LinkNotFoundError
+	return errors.As(err, &none)
+}
+
+func ignore(err error, errno unix.Errno) error {
+	if errors.Is(err, errno) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,191 @@
+package route
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Route is a route by a link.
+type Route struct {
+	NS   *netns.NS
+	Link string
+	Dst  netip.Prefix
+	GW   netip.Addr // the zero Addr: on the link itself
+
+	MTU, AdvMSS int
+	// Metric 0 lets this route stand behind one to the same destination that
+	// was there first: it takes the next metric that is free.
+	Metric int
+	Table  int  // 0: main
+	Scope  *int // nil: global, or link without a gateway
+}
+
+// Key implements state.Resource.
+func (r Route) Key() string { return fmt.Sprintf("route %s%s %s", r.NS, r.Dst, r.Link) }
+
+func (r Route) String() string {
+	s := fmt.Sprintf("ip %sroute add %s", r.NS, r.Dst)
+	if r.GW.IsValid() {
+		s += " via " + r.GW.String()
+	}
+	s += " dev " + r.Link
+	for _, o := range []struct {
+		name  string
+		value int
+	}{{"metric", r.Metric}, {"table", r.Table}, {"mtu", r.MTU}, {"advmss", r.AdvMSS}} {
+		if o.value != 0 {
+			s += fmt.Sprintf(" %s %d", o.name, o.value)
+		}
+	}
+	if r.Scope != nil {
+		s += fmt.Sprintf(" scope %d", *r.Scope)
+	}
+	return s
+}
+
+// Observe implements state.Resource. A later plugin (sbr) may have moved the
+// route to another table, so unless one was asked for all are looked at.
+func (r Route) Observe(context.Context) (state.Diff, error) {
+	h, want, err := r.netlink()
+	if err != nil {
+		return state.Same, err
+	}
+	if h == nil {
+		return state.Absent, nil
+	}
+	filter, mask := &netlink.Route{Dst: want.Dst, LinkIndex: want.LinkIndex, Table: r.Table}, netlink.RT_FILTER_DST|netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE
+	list, err := h.RouteListFiltered(family(r.Dst.Addr()), filter, mask)
+	if err != nil {
+		return state.Same, err
+	}
+	diff := state.Absent
+	for _, found := range list {
+		if diff = r.compare(found); diff == state.Same {
+			break
+		}
+	}
+	return diff, nil
+}
+
+func (r Route) compare(found netlink.Route) state.Diff {
+	gw, _ := netip.AddrFromSlice(found.Gw)
+	diffs := []state.Diff{state.Differ("gateway", gw.Unmap(), r.GW)}
+	for _, a := range []struct {
+		name        string
+		found, want int
+	}{{"metric", found.Priority, r.Metric}, {"mtu", found.MTU, r.MTU}, {"advmss", found.AdvMSS, r.AdvMSS}} {
+		if a.want != 0 {
+			diffs = append(diffs, state.Differ(a.name, a.found, a.want))
+		}
+	}
+	if r.Scope != nil && r.Dst.Addr().Is4() { // IPv6 routes have no scope
+		diffs = append(diffs, state.Differ("scope", int(found.Scope), *r.Scope))
+	}
+	return state.First(diffs...)
+}
+
+// Apply implements state.Resource.
+func (r Route) Apply(ctx context.Context) error {
+	h, want, err := r.netlink()
+	if err != nil {
+		return err
+	}
+	if h == nil {
+		return fmt.Errorf("link %s: no such link", r.Link)
+	}
+	// One container may have as many networks as it likes; this only ends.
+	const networks = 64
+	for range networks {
+		err = h.RouteAdd(want)
+		if ignore(err, unix.EEXIST) != nil || err == nil {
+			return err
+		}
+		if diff, observeErr := r.Observe(ctx); observeErr != nil || diff == state.Same {
+			return observeErr
+		}
+		if r.Metric != 0 {
+			return fmt.Errorf("another route to %s has metric %d: %w", r.Dst, r.Metric, err)
+		}
+		want.Priority = nextMetric(want.Priority, r.Dst.Addr().Is6())
+	}
+	return err
+}
+
+// nextMetric counts up from what the kernel takes for "no metric".
+func nextMetric(metric int, ipv6 bool) int {
+	if metric == 0 && ipv6 {
+		metric = 1024 // IP6_RT_PRIO_USER
+	}
+	return metric + 1
+}
+
+// Remove implements state.Resource.
+func (r Route) Remove(context.Context) error {
+	h, want, err := r.netlink()
+	if err != nil || h == nil {
+		return err
+	}
+	want.Priority = r.Metric
+	return ignore(h.RouteDel(want), unix.ESRCH)
+}
+
+// netlink returns a nil handle where the link is not there.
+func (r Route) netlink() (*netlink.Handle, *netlink.Route, error) {
+	h, err := r.NS.Netlink()
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := h.LinkByName(r.Link)
+	if err != nil {
+		if notFound(err) {
+			return nil, nil, nil
+		}
+		return nil, nil, err
+	}
+	out := &netlink.Route{
+		LinkIndex: l.Attrs().Index, Dst: ipNet(r.Dst.Masked()), Table: r.Table,
+		Priority: r.Metric, MTU: r.MTU, AdvMSS: r.AdvMSS,
+	}
+	if r.GW.IsValid() {
+		out.Gw = net.IP(r.GW.AsSlice())
+	} else {
+		out.Scope = netlink.SCOPE_LINK
+	}
+	if r.Scope != nil {
+		out.Scope = netlink.Scope(*r.Scope)
+	}
+	return h, out, nil
+}
+
+// Default returns the index of the link that packets to nowhere in particular
+// leave by, and its MTU; 0 if there is no default route. It asks for the
+// route to an address reserved for documentation (RFC 5737, RFC 3849) and
+// sends nothing.
+func Default(ns *netns.NS) (index, mtu int, err error) {
+	h, err := ns.Netlink()
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, nowhere := range []string{"192.0.2.1", "2001:db8::1"} {
+		routes, err := h.RouteGet(net.ParseIP(nowhere))
+		if err != nil || len(routes) == 0 {
+			continue // ENETUNREACH
+		}
+		l, err := h.LinkByIndex(routes[0].LinkIndex)
+		if err != nil {
+			return 0, 0, err
+		}
+		if l.Attrs().Flags&net.FlagLoopback == 0 {
+			return l.Attrs().Index, l.Attrs().MTU, nil
+		}
+	}
+	return 0, 0, nil
+}

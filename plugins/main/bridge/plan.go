@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/attach"
+	"github.com/dockyard-cni/dockyard/pkg/backend"
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/nat"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+)
+
+const (
+	kind   = "bridge"
+	prefix = "veth" // of the host's ends, before the hash of the mark
+)
+
+// scopes: the link first, so that it is removed last of what is made and first
+// of what is taken away: no packet leaves without its rules.
+func scopes(*cni.Request) []state.Scope {
+	return append(backend.Scopes(kind), nft.SpoofScope(prefix), link.Scope{Prefix: prefix})
+}
+
+// Complete adds the gateways and default routes that the IPAM plugin left to us.
+func (c *config) Complete(a *cni.Attachment) error {
+	for i, ip := range a.IPs {
+		is6 := ip.Prefix.Addr().Is6()
+		switch {
+		case c.mode(is6) == nft.Isolated:
+			a.IPs[i].Gateway = netip.Addr{}
+		case c.gateway(is6) && !ip.Gateway.IsValid():
+			a.IPs[i].Gateway = ip.Prefix.Masked().Addr().Next()
+		}
+	}
+	if c.Internal {
+		a.Routes = slices.DeleteFunc(a.Routes, func(r *types.Route) bool { return isDefault(r) })
+		return nil
+	}
+	if c.IsDefaultGateway {
+		for _, ip := range a.IPs {
+			a.Routes = withDefault(a.Routes, ip)
+		}
+	}
+	return nil
+}
+
+func isDefault(r *types.Route) bool {
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0 && r.Dst.IP.IsUnspecified() && (r.Table == nil || *r.Table == 0)
+}
+
+// withDefault adds a default route by ip's gateway unless its family has one.
+func withDefault(routes []*types.Route, ip cni.IP) []*types.Route {
+	dst := cni.DefaultRoute(ip.Prefix.Addr().Is6())
+	if slices.ContainsFunc(routes, func(r *types.Route) bool { return isDefault(r) && len(r.Dst.Mask) == len(dst.Mask) }) {
+		return routes
+	}
+	return append(routes, &types.Route{Dst: dst, GW: ip.Gateway.AsSlice()})
+}
+
+// Resolve implements cni.Resolver.
+func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
+	if c.MTU == 0 && !a.Checking {
+		if _, c.MTU, err = route.Default(netns.Host()); err != nil {
+			return err
+		}
+	}
+	if err := c.resolveIsolation(); err != nil {
+		return err
+	}
+	if c.IPMasqBackend == nil && (c.masquerade(false) || c.masquerade(true)) {
+		c.backend, err = backend.Detect(ctx, kind, a.Mark(), a.Checking)
+	}
+	return err
+}
+
+// resolveIsolation chooses how icc: false keeps peers apart. Isolated ports do,
+// whatever the frames hold. But with br_netfilter the kernel forwards a peer's
+// packets to a published port from port to port, so there the forward chain,
+// which then sees bridged packets too, must be the one to tell them apart.
+func (c *config) resolveIsolation() error {
+	filtered := sysctl.Set(netns.Host(), "net/bridge/bridge-nf-call-iptables", "1", "net/bridge/bridge-nf-call-ip6tables", "1")
+	has, err := filtered.Has()
+	c.isolate = c.PortIsolation || !c.ICC && !has
+	return err
+}
+
+// Plan implements cni.Config.
+func (c *config) Plan(a *cni.Attachment) state.Plan {
+	var p state.Plan
+	c.planBridge(&p, a)
+	c.planFirewall(&p, a)
+	c.planPort(&p, a)
+	c.planContainer(&p, a)
+	return p
+}
+
+func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
+	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()},
+		sysctl.Set(netns.Host(), "net/ipv6/conf/"+c.Bridge+"/accept_ra", "0"))
+	uplink := c.Bridge
+	if c.VLAN != 0 {
+		uplink = c.Bridge + "." + strconv.Itoa(c.VLAN)
+	}
+	for _, ip := range a.IPs {
+		is6 := ip.Prefix.Addr().Is6()
+		if !c.gateway(is6) || !ip.Gateway.IsValid() {
+			continue
+		}
+		if uplink != c.Bridge {
+			p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN})
+		}
+		address := route.Addr{NS: netns.Host(), Link: uplink, Prefix: netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits())}
+		p.Ensure(address)
+		if c.ForceAddress {
+			p.Ensure(route.Only{Addr: address})
+		}
+		if !c.Internal {
+			p.Ensure(sysctl.Forwarding{IPv6: is6})
+		}
+	}
+}
+
+// tagged reports whether the bridge must tell VLANs apart.
+func (c *config) tagged() bool { return c.VLAN != 0 || len(c.VLANTrunk) > 0 }
+
+func (c *config) planFirewall(p *state.Plan, a *cni.Attachment) {
+	policy := nft.Policy{
+		Bridge: c.Bridge, Internal: c.Internal, ICC: c.ICC,
+		V4: c.mode(false), V6: c.mode(true), Trusted: c.TrustedInterfaces,
+	}
+	masq := c.masqueraded(a)
+	byNFT := c.backend.Name == backend.NFTables().Name
+	if policy.Wanted() || c.MACSpoofCheck || len(masq) > 0 && byNFT {
+		p.Require(nft.Usable())
+		p.Ensure(nft.Table())
+	}
+	p.Ensure(policy.Resource())
+	if len(masq) > 0 && !byNFT {
+		p.Require(c.backend.Ready)
+	}
+	if !c.Internal && (c.gateway(false) || c.gateway(true)) {
+		p.Ensure(nft.ForwardAccept(c.Bridge))
+	}
+}
+
+func (c *config) masqueraded(a *cni.Attachment) (addrs []netip.Prefix) {
+	for _, ip := range a.IPs {
+		if c.masquerade(ip.Prefix.Addr().Is6()) {
+			addrs = append(addrs, ip.Prefix)
+		}
+	}
+	return addrs
+}
+
+func (c *config) planPort(p *state.Plan, a *cni.Attachment) {
+	host := c.hostLink(a)
+	p.Own(link.Veth{
+		Host: host, Bridge: c.Bridge, NS: a.NetNS, Peer: a.Owner.IfName,
+		MAC: attach.MAC(a, c.mac), MTU: c.MTU, Down: c.DisableInterface, Mark: a.Mark(),
+	})
+	p.Ensure(link.Port{Link: host, Hairpin: c.HairpinMode, Isolated: c.isolate})
+	if c.tagged() {
+		p.Ensure(c.portVLAN(host))
+	}
+	if masq := c.masqueraded(a); len(masq) > 0 {
+		p.Own(c.backend.Masquerade(nat.Masquerade{Mark: a.Mark(), Bridge: c.Bridge, Addrs: masq}))
+	}
+	if c.MACSpoofCheck {
+		p.Ensure(nft.SpoofTable())
+		p.Own(nft.SpoofCheck(a.Mark(), host, attach.MAC(a, c.mac)))
+	}
+}
+
+func (c *config) portVLAN(host string) link.PortVLAN {
+	v := link.PortVLAN{Link: host, Untagged: c.VLAN, KeepDefault: c.PreserveDefaultVLAN && c.VLAN == 0}
+	for _, t := range c.VLANTrunk {
+		low, high := t.ids()
+		for id := low; id <= high; id++ {
+			v.Tagged = append(v.Tagged, id)
+		}
+	}
+	return v
+}
+
+func (c *config) hostLink(a *cni.Attachment) string { return a.Mark().Link(prefix) }
+
+func (c *config) planContainer(p *state.Plan, a *cni.Attachment) {
+	if c.DisableInterface {
+		return
+	}
+	attach.Plan(p, a, attach.Options{DAD: c.EnableDAD, Announce: c.Announce, Priority: c.GatewayPriority})
+}
+
+// Links implements cni.Linker.
+func (c *config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
+	bridge, err := attach.Interface(netns.Host(), c.Bridge)
+	if err != nil {
+		return nil, err
+	}
+	host, err := attach.Interface(netns.Host(), c.hostLink(a))
+	if err != nil {
+		return nil, err
+	}
+	container, err := attach.Interface(a.NetNS, a.Owner.IfName)
+	return []*current.Interface{bridge, host, container}, err
+}
