@@ -117,17 +117,14 @@ func (r *Request) readPrev() error {
 
 // readValid decodes the attachments that GC must keep. "valid-attachments" is
 // the name of today's specification, "attachments" that of the published 1.1.0;
-// libcni sends both, and null where there are none.
+// libcni sends both, or null, or neither where no attachment is valid.
 func (r *Request) readValid() error {
 	raw := r.ValidAttachments
 	if len(raw) == 0 {
 		raw = r.Attachments
 	}
-	if len(raw) == 0 {
-		return Errorf(CodeConfig, `cni.dev/valid-attachments: missing, want the list of attachments to keep; GC without it would remove them all`)
-	}
 	var list []types.GCAttachment
-	if err := json.Unmarshal(raw, &list); err != nil {
+	if err := json.Unmarshal(raw, &list); len(raw) > 0 && err != nil {
 		return Errorf(CodeDecode, "cni.dev/valid-attachments: %w", err)
 	}
 	r.Valid = make(map[owner.Mark]bool, len(list))
