@@ -21,10 +21,12 @@ import (
 )
 
 // A Network runs the plugins of one conflist on a host as a runtime does, by
-// libcni. Edit, if set, sees each execution of a plugin before it happens.
+// libcni. Edit, if set, sees each execution of a plugin before it happens; Said,
+// if set, hears what a plugin that succeeds has to say on stderr.
 type Network struct {
 	Name string
 	Edit func(*Call)
+	Said func(string)
 
 	h    *Host
 	bin  []string
@@ -192,6 +194,9 @@ func (e *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = call.Env, bytes.NewReader(stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return nil, pluginError(call, err, stdout.Bytes(), stderr.String())
+	}
+	if e.network.Said != nil && stderr.Len() > 0 {
+		e.network.Said(call.Plugin + " " + call.Verb() + ": " + stderr.String())
 	}
 	return stdout.Bytes(), nil
 }

@@ -226,6 +226,10 @@ func content(path string, d fs.DirEntry) []string {
 	if !d.Type().IsRegular() || strings.HasPrefix(path, "/run/netns/") {
 		return []string{d.Type().String()}
 	}
+	// What host-local remembers, so as not to give an address out again at once.
+	if strings.HasPrefix(d.Name(), "last_reserved_ip.") {
+		return nil
+	}
 	b, err := os.ReadFile(path)
 	switch {
 	case err != nil:
@@ -321,7 +325,7 @@ func summary(object string, attributes []string) string {
 	const limit = 400
 	text := []rune(strings.Join(attributes, ", "))
 	switch {
-	case len(text) == 0 || strings.HasPrefix(object, "sysctl "): // goes with its link
+	case len(text) == 0 || strings.Contains(object, "sysctl net/"): // goes with its link
 		return ""
 	case len(text) > limit:
 		return ": " + string(text[:limit]) + "…"
@@ -336,4 +340,10 @@ func Equal(want, found Snapshot) error {
 		return fmt.Errorf("the host differs:\n\t%s", strings.Join(d, "\n\t"))
 	}
 	return nil
+}
+
+// Has reports whether the object is there.
+func (s Snapshot) Has(object string) bool {
+	_, ok := s[object]
+	return ok
 }

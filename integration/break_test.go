@@ -1,0 +1,382 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
+)
+
+// A damage breaks one thing that ADD made.
+type damage struct {
+	name    string   // what it breaks, without what differs from one ADD to the next
+	command string   // for sh, in the container if that is not empty
+	within  string   // container
+	says    []string // CHECK must name it: one of these is in its text
+	own     bool     // it belongs to the attachment: DEL does without it
+	undo    string   // for what is no longer the attachment's to remove
+}
+
+// breakAndCheck breaks one thing at a time, all that ADD is seen to make. CHECK
+// must fail and name it; DEL must not mind; ADD must put shared things right.
+func breakAndCheck(t *testing.T, e example) {
+	l := newLab(t, e, 1)
+	a := l.atts[0]
+	done := map[string]bool{}
+	for {
+		l.add(a)
+		l.check(a)
+		d, ok := l.next(done)
+		if !ok {
+			break
+		}
+		done[d.name] = true
+		if len(done) > 300 {
+			t.Fatalf("no end: names differ from one ADD to the next: %q", slices.Sorted(maps.Keys(done))[:20])
+		}
+		l.inflict(d)
+		err := l.net.Check(a)
+		if err == nil {
+			t.Errorf("CHECK did not see: %s (%s)", d.name, d.command)
+		} else if !slices.ContainsFunc(d.says, func(s string) bool { return strings.Contains(err.Error(), s) }) {
+			t.Errorf("CHECK after %q (%s) names none of %q: %v", d.name, d.command, d.says, err)
+		}
+		if err := l.net.Del(a); err != nil {
+			t.Errorf("DEL after %q (%s): %v", d.name, d.command, err)
+		}
+		if d.undo != "" {
+			l.h.Run("sh", "-c", d.undo)
+		}
+		if d.own {
+			l.is(l.base, "DEL after %q (%s)", d.name, d.command)
+		}
+	}
+	l.del(a)
+	if err := testnet.Equal(withoutMAC(l.base), withoutMAC(l.look())); err != nil {
+		t.Error("all healed: ", err)
+	}
+	t.Logf("%d things broken: %s", len(done), strings.Join(slices.Sorted(maps.Keys(done)), "; "))
+	if len(done) == 0 && e.name != "none" {
+		t.Error("ADD made nothing that could be broken")
+	}
+}
+
+// withoutMAC leaves out link addresses: a bridge that had to be made anew has
+// another one.
+func withoutMAC(s testnet.Snapshot) testnet.Snapshot {
+	out := testnet.Snapshot{}
+	for object, attributes := range s {
+		if !strings.HasPrefix(object, "fdb ") {
+			out[object] = slices.DeleteFunc(slices.Clone(attributes), func(a string) bool { return strings.HasPrefix(a, "address ") })
+		}
+	}
+	return out
+}
+
+func (l *lab) inflict(d damage) {
+	l.Helper()
+	run := func() { l.h.Run("sh", "-c", d.command) }
+	if d.within == "" {
+		run()
+	} else {
+		l.h.In(d.within, run)
+	}
+}
+
+// next finds a damage that was not yet done: first to what the attachment owns,
+// as what is shared may come back a little different.
+func (l *lab) next(done map[string]bool) (damage, bool) {
+	now := l.look()
+	var shared []damage
+	for _, object := range slices.Sorted(maps.Keys(now)) {
+		if slices.Equal(now[object], l.pristine[object]) && l.pristine.Has(object) {
+			continue
+		}
+		_, inBase := l.base[object]
+		for _, d := range l.damages(object, now) {
+			d.own = !inBase
+			switch {
+			case done[d.name]:
+			case d.own:
+				return d, true
+			default:
+				shared = append(shared, d)
+			}
+		}
+	}
+	if len(shared) == 0 {
+		return damage{}, false
+	}
+	return shared[0], true
+}
+
+// address matches what differs between two ADDs of one attachment.
+var address = regexp.MustCompile(`\b(\d+\.\d+\.\d+\.\d+|[0-9a-f]*(:[0-9a-f]*){2,})(/\d+)?\b`)
+
+// damages lists what can be broken of an object.
+func (l *lab) damages(object string, now testnet.Snapshot) []damage {
+	within, bare := "", object
+	for _, a := range l.atts {
+		if o, ok := strings.CutPrefix(object, inside(a.ID)); ok {
+			within, bare = a.ID, o
+		}
+	}
+	words := strings.Fields(bare)
+	var out []damage
+	switch kind := words[0]; kind {
+	case "link":
+		out = l.linkDamages(words[1], now[object], within)
+	case "addr":
+		out = addrDamages(words, now[object])
+	case "route":
+		out = routeDamages(words, now[object])
+	case "nft":
+		out = l.nftDamages(words, bare)
+	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy":
+		out = iptablesDamages(words, now[object], l.pristine[object])
+	case "file":
+		out = leaseDamages(words[1])
+	case "sysctl":
+		out = sysctlDamages(words[1], now[object], l.pristine[object])
+	}
+	for i := range out {
+		out[i].within = within
+		out[i].name = address.ReplaceAllString(strings.TrimSpace(within+" "+out[i].name), "ADDRESS")
+	}
+	return out
+}
+
+func (l *lab) linkDamages(link string, attributes []string, within string) []damage {
+	has := func(a string) bool { return slices.Contains(attributes, a) }
+	says := []string{link}
+	out := []damage{{name: "down " + link, command: "ip link set " + link + " down", says: says}}
+	if link == "lo" {
+		return out
+	}
+	out = append(out, damage{name: "delete " + link, command: "ip link del " + link, says: says})
+	if within != "" {
+		return out // its MTU and MAC are for later plugins to change
+	}
+	if !has("linkinfo.info_kind bridge") {
+		out = append(out, damage{name: "alias of " + link, command: "ip link set " + link + " alias ''", says: says})
+		if l.configured("mtu") { // else it was the host's at the time of ADD
+			out = append(out, damage{name: "mtu of " + link, command: "ip link set " + link + " mtu 1290", says: says})
+		}
+	}
+	for _, a := range attributes {
+		if bridge, ok := strings.CutPrefix(a, "master "); ok {
+			out = append(out, damage{name: "port of " + bridge, command: "ip link set " + link + " nomaster", says: says})
+		}
+	}
+	for _, flag := range []string{"hairpin", "isolated"} {
+		if has("linkinfo.info_slave_data." + flag + " true") {
+			out = append(out, damage{name: flag + " of " + link, command: "bridge link set dev " + link + " " + flag + " off", says: says})
+		}
+	}
+	return out
+}
+
+func (l *lab) configured(key string) bool { return strings.Contains(string(l.conflist), `"`+key+`"`) }
+
+// addrDamages: words are addr LINK ADDRESS/BITS.
+func addrDamages(words, attributes []string) []damage {
+	addr, _, _ := strings.Cut(words[2], "/")
+	return []damage{{
+		name:    "address " + words[2] + " of " + words[1],
+		command: "ip addr del " + words[2] + " dev " + words[1],
+		says:    []string{addr},
+	}}
+}
+
+// routeDamages leaves the kernel's own routes alone: they go with their address.
+func routeDamages(words, attributes []string) []damage {
+	if slices.Contains(attributes, "protocol kernel") || slices.Contains(words, "multicast") || slices.Contains(words, "anycast") {
+		return nil
+	}
+	at := slices.Index(words, "dst")
+	if at < 0 {
+		return nil
+	}
+	spec := strings.Join(words[at+1:], " ")
+	spec = strings.ReplaceAll(spec, "gateway ", "via ")
+	family := "-4"
+	if strings.Contains(spec, ":") {
+		family = "-6"
+	}
+	says := []string{words[at+1]}
+	if words[at+1] == "default" {
+		says = append(says, "0.0.0.0/0", "::/0")
+	}
+	return []damage{{name: "route " + family + " " + words[at+1], command: "ip " + family + " route del " + spec, says: says}}
+}
+
+// nftDamages: words are nft KIND FAMILY TABLE NAME.
+func (l *lab) nftDamages(words []string, object string) []damage {
+	if len(words) < 4 {
+		return nil
+	}
+	table := words[2] + " " + words[3]
+	switch kind := words[1]; kind {
+	case "table":
+		return []damage{{name: object, command: "nft delete table " + table, says: []string{words[3]}}}
+	case "rule":
+		return l.ruleDamages(table, words[4], object)
+	case "chain":
+		return []damage{{name: "flush " + object, command: "nft flush chain " + table + " " + words[4], says: []string{words[4]}}}
+	case "element":
+		_, text, _ := strings.Cut(object, table+" "+words[4]+" ")
+		var key any
+		if err := json.Unmarshal([]byte(text), &key); err != nil {
+			l.Errorf("%s: %v", object, err)
+			return nil
+		}
+		k := nftKey(key)
+		return []damage{{
+			name:    "element " + words[4] + " " + k,
+			command: fmt.Sprintf("nft 'delete element %s %s { %s }'", table, words[4], k),
+			says:    append(strings.Split(k, " . "), strings.Trim(k, `"`)),
+		}}
+	}
+	return nil
+}
+
+// ruleDamages deletes a rule of a chain by its handle: they are found in the
+// order of the chain, so each rule of a chain is a damage of its own by number.
+func (l *lab) ruleDamages(table, chain, _ string) []damage {
+	l.Helper()
+	var out []damage
+	for line := range strings.Lines(l.h.Run("nft", "-a", "list", "chain", strings.Fields(table)[0], strings.Fields(table)[1], chain)) {
+		rule, handle, ok := strings.Cut(strings.TrimSpace(line), " # handle ")
+		if !ok || strings.HasSuffix(rule, "{") {
+			continue
+		}
+		out = append(out, damage{
+			name:    "rule of " + chain + ": " + rule,
+			command: fmt.Sprintf("nft delete rule %s %s handle %s", table, chain, handle),
+			says:    []string{chain},
+		})
+	}
+	return out
+}
+
+// nftKey writes a key as nft(8) reads it.
+func nftKey(v any) string {
+	switch v := v.(type) {
+	case map[string]any:
+		if parts, ok := v["concat"].([]any); ok {
+			var keys []string
+			for _, p := range parts {
+				keys = append(keys, nftKey(p))
+			}
+			return strings.Join(keys, " . ")
+		}
+		if prefix, ok := v["prefix"].(map[string]any); ok {
+			return fmt.Sprintf("%v/%v", prefix["addr"], prefix["len"])
+		}
+		if ends, ok := v["range"].([]any); ok {
+			return nftKey(ends[0]) + "-" + nftKey(ends[1])
+		}
+	case string:
+		if _, err := netip.ParseAddr(v); err == nil || plainWord.MatchString(v) {
+			return v
+		}
+		return `"` + v + `"`
+	}
+	return fmt.Sprint(v)
+}
+
+var plainWord = regexp.MustCompile(`^(tcp|udp|sctp|icmp|ipv6-icmp)$`)
+
+// iptablesDamages: words are COMMAND -t TABLE CHAIN.
+func iptablesDamages(words, rules, before []string) []damage {
+	var out []damage
+	for _, rule := range rules {
+		if strings.HasPrefix(rule, "policy ") || slices.Contains(before, rule) {
+			continue
+		}
+		out = append(out, damage{
+			name:    words[0] + " " + words[3] + ": " + rule,
+			command: fmt.Sprintf("%s -t %s -D %s %s", words[0], words[2], words[3], rule),
+			says:    []string{words[3]},
+		})
+	}
+	return out
+}
+
+// leaseDamages are for files that are named like an address.
+func leaseDamages(path string) []damage {
+	name := path[strings.LastIndex(path, "/")+1:]
+	if _, err := netip.ParseAddr(name); err != nil {
+		return nil
+	}
+	return []damage{
+		{name: "delete lease " + name, command: "rm " + path, says: []string{name}},
+		{name: "change lease " + name, command: `printf 'somebody-else\r\neth0' > ` + path, says: []string{name}, undo: "rm " + path},
+	}
+}
+
+// sysctlDamages put those back that ADD has changed; of a new link, those that
+// differ from what a new link has.
+func sysctlDamages(dir string, now, before []string) []damage {
+	if before == nil {
+		return nil
+	}
+	var out []damage
+	for _, line := range now {
+		if slices.Contains(before, line) {
+			continue
+		}
+		name, _, _ := strings.Cut(line, " ")
+		at := slices.IndexFunc(before, func(s string) bool { return strings.HasPrefix(s, name+" ") })
+		if at < 0 || derived(dir, name) {
+			continue
+		}
+		_, old, _ := strings.Cut(before[at], " ")
+		out = append(out, damage{
+			name:    "sysctl " + dir + "/" + name,
+			command: fmt.Sprintf("printf %%s %q > /proc/sys/%s/%s", old, dir, name),
+			says:    []string{name, "ip_forward", "forwarding"},
+		})
+	}
+	return out
+}
+
+// derived are values that the kernel changes with ip_forward.
+func derived(dir, name string) bool {
+	return strings.HasPrefix(dir, "net/ipv4/conf/") && (name == "forwarding" || name == "accept_redirects") ||
+		strings.HasPrefix(dir, "net/ipv6/conf/") && name == "forwarding" && !strings.HasSuffix(dir, "/all")
+}
+
+// allowed are changes that a later plugin, or the container, may make; CHECK
+// must not mind.
+func allowed(t *testing.T, e example) {
+	l := newLab(t, e, 1)
+	a := l.atts[0]
+	l.add(a)
+	for _, command := range []string{
+		"ip link set IF mtu 1300",
+		"ip addr add 192.0.2.7/32 dev IF",
+		"ip -6 addr add 2001:db8::7/128 dev IF nodad",
+		"ip route add 198.51.100.0/24 dev IF",
+		"tc qdisc add dev IF root tbf rate 100mbit burst 32k latency 50ms",
+		"sysctl -qw net.ipv4.conf.IF.arp_ignore=1",
+		"ip link add extra type veth peer name extra1",
+	} {
+		command = strings.ReplaceAll(command, "IF", a.IfName)
+		l.h.In(a.ID, func() {
+			if _, err := l.h.Try("sh", "-c", command); err != nil {
+				t.Errorf("%s: %v", command, err)
+			}
+		})
+		if err := l.net.Check(a); err != nil {
+			t.Errorf("CHECK after %q: %v", command, err)
+		}
+	}
+	l.del(a)
+}

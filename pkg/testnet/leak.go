@@ -1,0 +1,68 @@
+package testnet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// SharedOnly fails if, of what after has and before has not, anything but
+// declared shared objects is there: bridges with their addresses and routes,
+// tables with their constant chains and rules, elements that belong to a bridge,
+// sysctls, files; or if anything names one of the containers.
+func SharedOnly(before, after Snapshot, containers ...string) error {
+	var bad []string
+	for _, line := range Diff(before, after) {
+		named := slices.ContainsFunc(containers, func(c string) bool { return strings.Contains(line, c) })
+		if named || !after.shared(line) {
+			bad = append(bad, line)
+		}
+	}
+	if bad != nil {
+		return fmt.Errorf("left behind:\n\t%s", strings.Join(bad, "\n\t"))
+	}
+	return nil
+}
+
+func (s Snapshot) shared(line string) bool {
+	words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == ',' })
+	sign, kind, name := words[0], words[1], strings.TrimSuffix(words[2], ":")
+	switch kind {
+	case "sysctl":
+		return true
+	case "link", "addr":
+		return sign == "+" && s.isBridge(name)
+	case "route", "fdb", "vlan", "neigh":
+		return sign == "+" && slices.ContainsFunc(words, func(w string) bool { return s.isBridge(strings.TrimSuffix(w, ":")) })
+	case "nft":
+		return sign == "+" && (name != "element" || s.sharedElement(line))
+	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy", "file":
+		return sign == "+" // and names no container
+	}
+	return false
+}
+
+func (s Snapshot) isBridge(link string) bool {
+	return slices.Contains(s["link "+link], "linkinfo.info_kind bridge")
+}
+
+// sharedElement: the owner of what belongs to a bridge is on the network "*". A
+// record of the owners goes on in elements with the same hash, not all of which
+// say so.
+func (s Snapshot) sharedElement(line string) bool {
+	const shared = `"*/`
+	if strings.Contains(line, shared) || strings.Contains(line, " */") {
+		return true
+	}
+	object, _, _ := strings.Cut(strings.TrimPrefix(line, "+ "), ": ")
+	head, _, ok := strings.Cut(object, `",`)
+	if !ok || !strings.Contains(object, " owners ") {
+		return false
+	}
+	for o, attributes := range s {
+		if strings.HasPrefix(o, head) && strings.Contains(strings.Join(attributes, " "), " */") {
+			return true
+		}
+	}
+	return false
+}
