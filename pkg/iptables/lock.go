@@ -24,7 +24,7 @@ func used() (bool, error) {
 	return err == nil, err
 }
 
-// lock waits for the lock, which closing the file gives back.
+// lock waits for the lock, which is held until every copy of the file is closed.
 func lock() (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(lockPath), 0o755); err != nil {
 		return nil, fmt.Errorf("lock iptables: %w", err)
@@ -33,12 +33,16 @@ func lock() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock iptables: %w", err)
 	}
-	for err = unix.EINTR; err == unix.EINTR; {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 	}
 	if err != nil {
-		_ = f.Close()
+		release(f)
 		return nil, fmt.Errorf("lock iptables: %w", err)
 	}
 	return f, nil
 }
+
+// release closes a file that nothing was written to: it cannot fail in a way
+// that matters.
+func release(f *os.File) { _ = f.Close() }

@@ -29,7 +29,7 @@ func (o *object) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer held.Close()
+	defer release(held)
 	if err := o.free(); err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (o *object) Remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer held.Close()
+	defer release(held)
 	var errs []error
 	for _, w := range o.wants {
 		lines, err := o.removal(w.family)

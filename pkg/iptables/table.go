@@ -105,24 +105,18 @@ func (f *family) share(chain string, rules []rule) error {
 	if err != nil {
 		return err
 	}
-	if ok, err := ipt.ChainExists(table, chain); err != nil {
-		return err
-	} else if !ok {
-		if err := ipt.NewChain(table, chain); err != nil {
-			return err
-		}
+	ok, err := ipt.ChainExists(table, chain)
+	if err == nil && !ok {
+		err = ipt.NewChain(table, chain)
 	}
-	for _, r := range rules {
-		if r.op == insert {
+	for i := 0; err == nil && i < len(rules); i++ {
+		if r := rules[i]; r.op == insert {
 			err = ipt.InsertUnique(table, r.chain, 1, r.spec...)
 		} else {
 			err = ipt.AppendUnique(table, r.chain, r.spec...)
 		}
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	return err
 }
 
 // restore carries out all lines or none. The process inherits the lock, so if
