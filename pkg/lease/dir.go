@@ -131,8 +131,18 @@ func (d dir) last(i int) netip.Addr {
 }
 
 // setLast tells the reference plugin where to go on. It is a hint, so a full
-// disk must not fail an ADD over it.
-func (d dir) setLast(i int, a netip.Addr) { _ = os.WriteFile(d.lastFile(i), []byte(a.String()), 0o600) }
+// disk must not fail an ADD over it. The file is not truncated first: ext4 takes
+// that for a replacement, and starts to write it to disk on close.
+func (d dir) setLast(i int, a netip.Addr) {
+	f, err := os.OpenFile(d.lastFile(i), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return
+	}
+	text := a.String()
+	_, _ = f.WriteString(text)
+	_ = f.Truncate(int64(len(text)))
+	_ = f.Close()
+}
 
 // changed returns when an entry of the directory was last made or removed, or
 // what mark put there since.

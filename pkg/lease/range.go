@@ -3,7 +3,6 @@ package lease
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"math/bits"
 	"net/netip"
@@ -48,9 +47,20 @@ func NewPool(ranges []Range, exclude []netip.Prefix) Pool {
 	for _, e := range exclude {
 		p.free = without(p.free, span{e.Masked().Addr(), Last(e)})
 	}
-	sum := sha256.Sum256(fmt.Append(nil, p.free))
-	p.print = [16]byte(sum[:])
+	p.print = fingerprint(p.free)
 	return p
+}
+
+// fingerprint tells pools apart: the index of one is of no use for another.
+func fingerprint(free []span) [16]byte {
+	var text []byte
+	for _, s := range free {
+		text = s.first.AppendTo(text)
+		text = s.last.AppendTo(append(text, '-'))
+		text = append(text, ',')
+	}
+	sum := sha256.Sum256(text)
+	return [16]byte(sum[:])
 }
 
 // Find returns the range that a is in.
