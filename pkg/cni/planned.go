@@ -232,6 +232,9 @@ func (p Planned) Status(ctx context.Context, r *Request) error {
 		return err
 	}
 	a := &Attachment{Request: r}
+	if err := resolve(ctx, c, a); err != nil {
+		return err
+	}
 	if err := state.Check(ctx, c.Plan(a).Requirements()); err != nil {
 		return Errorf(CodeNotReady, "%w", err)
 	}
@@ -277,9 +280,12 @@ func newResult(a *Attachment, links []*current.Interface) *current.Result {
 	return res
 }
 
-// HostLinks returns the interfaces of prevResult that are not in a container.
-func (a *Attachment) HostLinks() []string {
-	var names []string
+// HostLinks returns the interfaces of prevResult that are not in a container:
+// of a bridge network the bridge, then the host's end of the pair.
+func (a *Attachment) HostLinks() (names []string) {
+	if a.Prev == nil {
+		return nil
+	}
 	for _, i := range a.Prev.Interfaces {
 		if i.Sandbox == "" {
 			names = append(names, i.Name)

@@ -73,7 +73,8 @@ const (
 // A Publish is the published ports of one attachment.
 type Publish struct {
 	Mark     owner.Mark
-	Bridge   string // the host's link towards the container
+	Bridge   string // the host's link by which it reaches the container
+	Link     string // the host's link that is gone when the container is
 	Mappings []Mapping
 	Source   Source
 

@@ -117,27 +117,34 @@ func (c claim) observeChains() (state.Diff, error) {
 // the holder. If the holder's link is gone, so is the holder: its claim is
 // released and the port taken over.
 func (c claim) Apply(ctx context.Context) error {
-	index, err := c.readIndex()
-	if err != nil {
-		return err
-	}
-	if index != nil && !c.shared {
-		return state.ErrExists
-	}
-	if c.shared {
-		if diff, err := c.Observe(ctx); err != nil || diff == state.Same {
-			return err
+	const tries = 100 // each loses to another process that got further
+	var err error
+	for range tries {
+		index, readErr := c.readIndex()
+		if readErr != nil {
+			return readErr
 		}
-	}
-	for {
+		if index != nil && !c.shared {
+			return state.ErrExists
+		}
+		if c.shared {
+			if diff, err := c.Observe(ctx); err != nil || diff == state.Same {
+				return err
+			}
+		}
 		err = c.commit(index)
-		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
-			return err
+		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
+			err = c.evict(ctx, err)
+			if err == nil {
+				continue
+			}
 		}
-		if err = c.evict(ctx, err); err != nil {
+		// Another process replaced a shared claim meanwhile.
+		if !c.shared || !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}
+	return err
 }
 
 // evict releases a dead claim that holds what c wants; it fails with a
@@ -158,7 +165,7 @@ func (c claim) evict(ctx context.Context, cause error) error {
 
 // commit replaces what old holds by what c wants.
 func (c claim) commit(old *index) error {
-	nc := &nftables.Conn{}
+	nc := writer()
 	t := inet()
 	if old != nil {
 		if err := old.delete(nc, t); err != nil {
@@ -189,7 +196,7 @@ func (c claim) Remove(context.Context) error {
 	if err != nil || index == nil {
 		return err
 	}
-	nc := &nftables.Conn{}
+	nc := writer()
 	if err := index.delete(nc, inet()); err != nil {
 		return err
 	}

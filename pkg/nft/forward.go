@@ -63,7 +63,7 @@ func (f forward) Apply(context.Context) error {
 		if len(missing) == 0 {
 			continue
 		}
-		nc := &nftables.Conn{}
+		nc := writer()
 		for _, r := range missing {
 			nc.AddRule(&nftables.Rule{Table: t, Chain: forwardChain(t), Exprs: r.exprs, UserData: r.comment()})
 		}
@@ -77,11 +77,11 @@ func (f forward) Apply(context.Context) error {
 // Remove has no caller on the way of DEL: the rules are the bridge's.
 func (f forward) Remove(context.Context) error {
 	for _, t := range filterTables() {
-		rules, err := (&nftables.Conn{}).GetRules(t, forwardChain(t))
+		rules, err := reader().GetRules(t, forwardChain(t))
 		if err != nil {
 			return err
 		}
-		nc := &nftables.Conn{}
+		nc := writer()
 		for _, r := range rules {
 			for _, own := range f.rules() {
 				if string(r.UserData) == string(own.comment()) {
@@ -108,7 +108,7 @@ func (f forward) missing(t *nftables.Table) ([]forwardRule, error) {
 	if err != nil || !drops {
 		return nil, err
 	}
-	present, err := (&nftables.Conn{}).GetRules(t, forwardChain(t))
+	present, err := reader().GetRules(t, forwardChain(t))
 	if err != nil {
 		return nil, err
 	}

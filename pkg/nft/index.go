@@ -135,7 +135,7 @@ func (s scope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
 }
 
 func (s scope) All(context.Context) ([]state.Found, error) {
-	nc := &nftables.Conn{}
+	nc := writer()
 	elems, err := nc.GetSetElements(owners.in(inet()))
 	if err != nil {
 		if present, perr := chainExists(inet(), version()); perr == nil && !present {

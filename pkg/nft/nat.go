@@ -37,7 +37,7 @@ func Hairpin(link string) state.Resource {
 // Publish returns the published ports of one attachment. Conditions must have
 // passed ParseConditions.
 func Publish(p nat.Publish) state.Resource {
-	b := publisher{Publish: p, claim: claim{kind: "portmap", mark: p.Mark, witness: p.Bridge}}
+	b := publisher{Publish: p, claim: claim{kind: "portmap", mark: p.Mark, witness: p.Link}}
 	for _, m := range p.Mappings {
 		b.mapping(m)
 	}

@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/google/nftables"
-
 	"github.com/dockyard-cni/dockyard/pkg/nat"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/state"
@@ -121,7 +119,7 @@ func comment(f *found) string {
 // to ask by, so this lists; hosts publish few ports on single addresses.
 func heldByAddress(sets []set, m nat.Mapping) (string, error) {
 	for _, s := range sets {
-		elems, err := (&nftables.Conn{}).GetSetElements(s.in(inet()))
+		elems, err := reader().GetSetElements(s.in(inet()))
 		if err != nil {
 			return "", fmt.Errorf("list %s: %w", s.name, err)
 		}

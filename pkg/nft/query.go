@@ -23,11 +23,10 @@ type found struct {
 // query sends one request that has one answer. The error of a missing object,
 // or of a missing table around it, wraps fs.ErrNotExist.
 func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	conn, err := socket()
 	if err != nil {
 		return nil, fmt.Errorf("nf_tables netlink: %w", err)
 	}
-	defer func() { _ = conn.Close() }()
 	body, err := netlink.MarshalAttributes(attrs)
 	if err != nil {
 		return nil, err

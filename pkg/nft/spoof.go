@@ -47,7 +47,7 @@ func (spoofTable) Observe(context.Context) (state.Diff, error) {
 	if err != nil || !present {
 		return state.Absent, err
 	}
-	rules, err := (&nftables.Conn{}).GetRules(bridgeTable(), &nftables.Chain{Name: spoofHook})
+	rules, err := reader().GetRules(bridgeTable(), &nftables.Chain{Name: spoofHook})
 	if err != nil {
 		return state.Same, err
 	}
@@ -59,7 +59,7 @@ func (s spoofTable) Apply(ctx context.Context) error {
 	if err != nil || diff == state.Same {
 		return err
 	}
-	nc := &nftables.Conn{}
+	nc := writer()
 	t := nc.AddTable(bridgeTable())
 	if err := nc.AddSet(guarded.in(t), nil); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (s spoofTable) Apply(ctx context.Context) error {
 }
 
 func (spoofTable) Remove(context.Context) error {
-	nc := &nftables.Conn{}
+	nc := writer()
 	nc.DelTable(bridgeTable())
 	return absent(nc.Flush())
 }
@@ -109,7 +109,7 @@ func (s spoof) Observe(context.Context) (state.Diff, error) {
 	if f.comment != string(s.mark) || !s.element().sameValue(f) {
 		return state.Differ("owner", f.comment, string(s.mark)), nil
 	}
-	rules, err := (&nftables.Conn{}).GetRules(bridgeTable(), &nftables.Chain{Name: s.port})
+	rules, err := reader().GetRules(bridgeTable(), &nftables.Chain{Name: s.port})
 	if err != nil {
 		return state.Same, err
 	}
@@ -131,7 +131,7 @@ func (s spoof) Apply(context.Context) error {
 	if f != nil {
 		return state.ErrExists
 	}
-	nc := &nftables.Conn{}
+	nc := writer()
 	t := bridgeTable()
 	ch := nc.AddChain(&nftables.Chain{Name: s.port, Table: t})
 	nc.FlushChain(ch)
@@ -150,7 +150,7 @@ func (s spoof) Remove(context.Context) error {
 	if err != nil {
 		return err
 	}
-	nc := &nftables.Conn{}
+	nc := writer()
 	if f != nil {
 		if err := remove(nc, t, []element{s.element()}); err != nil {
 			return err
@@ -181,7 +181,7 @@ func (s spoofScope) All(context.Context) ([]state.Found, error) {
 	if present, err := chainExists(bridgeTable(), spoofHook); err != nil || !present {
 		return nil, err
 	}
-	elems, err := (&nftables.Conn{}).GetSetElements(guarded.in(bridgeTable()))
+	elems, err := reader().GetSetElements(guarded.in(bridgeTable()))
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func (table) Observe(context.Context) (state.Diff, error) {
 }
 
 func (ch chain) observe() (state.Diff, error) {
-	rules, err := (&nftables.Conn{}).GetRules(inet(), &nftables.Chain{Name: ch.name, Table: inet()})
+	rules, err := reader().GetRules(inet(), &nftables.Chain{Name: ch.name, Table: inet()})
 	if err != nil {
 		return state.Same, err
 	}
@@ -79,7 +79,7 @@ func (t table) Apply(ctx context.Context) error {
 }
 
 func (table) Remove(context.Context) error {
-	c := &nftables.Conn{}
+	c := writer()
 	c.DelTable(inet())
 	return absent(c.Flush())
 }
@@ -98,7 +98,7 @@ func version() string {
 }
 
 func build() error {
-	c := &nftables.Conn{}
+	c := writer()
 	t := c.AddTable(inet())
 	for _, s := range allSets() {
 		if err := c.AddSet(s.in(t), nil); err != nil {

@@ -26,10 +26,10 @@ const (
 	prefix = "veth" // of the host's ends, before the hash of the mark
 )
 
-// scopes: the link first, so that it is removed last of what is made and first
-// of what is taken away: no packet leaves without its rules.
+// scopes: the link first, so that it is removed last: while the kernel waits for
+// the last users of the link, it also frees the elements (see nft.writer).
 func scopes(*cni.Request) []state.Scope {
-	return append(backend.Scopes(kind), nft.SpoofScope(prefix), link.Scope{Prefix: prefix})
+	return append([]state.Scope{link.Scope{Prefix: prefix}, nft.SpoofScope(prefix)}, backend.Scopes(kind)...)
 }
 
 // Complete adds the gateways and default routes that the IPAM plugin left to us.
@@ -100,15 +100,19 @@ func (c *config) resolveIsolation() error {
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
 	c.planBridge(&p, a)
-	c.planFirewall(&p, a)
+	c.planFirewall(&p)
 	c.planPort(&p, a)
 	c.planContainer(&p, a)
 	return p
 }
 
 func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
+	// The host asks for its neighbours from the bridge's link-local address, so
+	// that one must not wait for duplicate detection: for a second or two no
+	// packet would come in from outside.
+	conf := "net/ipv6/conf/" + c.Bridge
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()},
-		sysctl.Set(netns.Host(), "net/ipv6/conf/"+c.Bridge+"/accept_ra", "0"))
+		sysctl.Set(netns.Host(), conf+"/accept_ra", "0", conf+"/accept_dad", "0"))
 	uplink := c.Bridge
 	if c.VLAN != 0 {
 		uplink = c.Bridge + "." + strconv.Itoa(c.VLAN)
@@ -135,21 +139,22 @@ func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
 // tagged reports whether the bridge must tell VLANs apart.
 func (c *config) tagged() bool { return c.VLAN != 0 || len(c.VLANTrunk) > 0 }
 
-func (c *config) planFirewall(p *state.Plan, a *cni.Attachment) {
+func (c *config) planFirewall(p *state.Plan) {
 	policy := nft.Policy{
 		Bridge: c.Bridge, Internal: c.Internal, ICC: c.ICC,
 		V4: c.mode(false), V6: c.mode(true), Trusted: c.TrustedInterfaces,
 	}
-	masq := c.masqueraded(a)
-	byNFT := c.backend.Name == backend.NFTables().Name
-	if policy.Wanted() || c.MACSpoofCheck || len(masq) > 0 && byNFT {
+	masquerades := c.masquerade(false) || c.masquerade(true)
+	if masquerades {
+		p.Require(c.backend.Ready)
+	}
+	if policy.Wanted() || c.MACSpoofCheck {
 		p.Require(nft.Usable())
+	}
+	if policy.Wanted() || masquerades && c.backend.Name == backend.NFTables().Name {
 		p.Ensure(nft.Table())
 	}
 	p.Ensure(policy.Resource())
-	if len(masq) > 0 && !byNFT {
-		p.Require(c.backend.Ready)
-	}
 	if !c.Internal && (c.gateway(false) || c.gateway(true)) {
 		p.Ensure(nft.ForwardAccept(c.Bridge))
 	}

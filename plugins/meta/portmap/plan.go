@@ -19,33 +19,40 @@ func scopes(*cni.Request) []state.Scope { return backend.Scopes(kind) }
 
 // Resolve implements cni.Resolver.
 func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
+	if c.Backend == nil {
+		if c.backend, err = backend.Detect(ctx, kind, a.Mark(), a.Checking); err != nil {
+			return err
+		}
+	}
 	if len(c.mappings) == 0 {
 		return nil
 	}
-	if c.hostLink(a) == "" {
+	if len(a.HostLinks()) == 0 {
 		return cni.Errorf(cni.CodeConfig, "prevResult: no link of the host leads to the container (macvlan, ipvlan?), so portmap cannot publish its ports; take portmap out of the list, or runtimeConfig.portMappings out of the call")
 	}
-	if c.Backend == nil {
-		c.backend, err = backend.Detect(ctx, kind, a.Mark(), a.Checking)
+	if c.Listeners == refuse && !a.Checking {
+		return nat.RefuseListeners(c.published(a))
 	}
-	if err == nil && c.Listeners == refuse && !a.Checking {
-		err = nat.RefuseListeners(c.published(a))
-	}
-	return err
+	return nil
 }
 
-// Plan implements cni.Config.
+// Plan implements cni.Config. Without mappings there is nothing to do, but
+// STATUS wants to know whether there could be.
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
-	p.Require(c.backend.Ready)
+	if len(c.mappings) > 0 || a.Prev == nil {
+		p.Require(c.backend.Ready)
+	}
 	if len(c.mappings) == 0 {
 		return p
 	}
+	links := a.HostLinks()
+	bridge, last := links[0], links[len(links)-1]
 	if c.backend.Name == backend.NFTables().Name {
-		p.Ensure(nft.Table(), nft.Hairpin(c.hostLink(a)))
+		p.Ensure(nft.Table(), nft.Hairpin(bridge))
 	}
 	publish := nat.Publish{
-		Mark: a.Mark(), Bridge: c.hostLink(a), Mappings: c.published(a), Source: c.source(),
+		Mark: a.Mark(), Bridge: bridge, Link: last, Mappings: c.published(a), Source: c.source(),
 		MarkBit: c.markBit(),
 	}
 	for _, s := range []struct {
@@ -61,7 +68,7 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	}
 	if c.SNAT {
 		// Packets from 127.0.0.1 leave by the link towards the container.
-		p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+c.hostLink(a)+"/route_localnet", "1"))
+		p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+bridge+"/route_localnet", "1"))
 	}
 	p.Own(c.backend.Publish(publish))
 	return p
@@ -95,17 +102,4 @@ func (m mapping) to(addr netip.Addr, routed bool) nat.Mapping {
 		HostIP: hostIP, HostPort: m.hostPort, Protocol: m.protocol,
 		Target: netip.AddrPortFrom(addr, m.containerPort), OpenOnly: routed,
 	}
-}
-
-// hostLink is the link by which the host reaches the container: the bridge, or
-// without one the host's end of a pair. Plugins that make both report the
-// bridge first.
-func (c *config) hostLink(a *cni.Attachment) string {
-	if a.Prev == nil {
-		return ""
-	}
-	if links := a.HostLinks(); len(links) > 0 {
-		return links[0]
-	}
-	return ""
 }
