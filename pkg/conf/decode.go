@@ -109,7 +109,7 @@ func value(path string, data json.RawMessage, v reflect.Value, open bool, r *Rep
 func scalar(path string, data json.RawMessage, v reflect.Value, r *Report) {
 	target := reflect.New(v.Type())
 	if err := json.Unmarshal(data, target.Interface()); err != nil {
-		r.Bad(path, data, "%s", want(v.Type()))
+		r.wrong(path, data, want(v.Type()))
 		return
 	}
 	v.Set(target.Elem())
@@ -118,7 +118,7 @@ func scalar(path string, data json.RawMessage, v reflect.Value, r *Report) {
 func list(path string, data json.RawMessage, v reflect.Value, open bool, r *Report) {
 	var raw []json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
-		r.Bad(path, data, "%s", want(v.Type()))
+		r.wrong(path, data, want(v.Type()))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(raw), len(raw)))
@@ -130,7 +130,7 @@ func list(path string, data json.RawMessage, v reflect.Value, open bool, r *Repo
 func object(path string, data json.RawMessage, v reflect.Value, open bool, r *Report) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
-		r.Bad(cmp.Or(path, "configuration"), data, "a JSON object")
+		r.wrong(cmp.Or(path, "configuration"), data, "a JSON object")
 		return
 	}
 	fields := map[string]field{}

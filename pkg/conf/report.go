@@ -7,6 +7,7 @@ package conf
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,22 +15,48 @@ import (
 // value is ready to use.
 type Report struct {
 	problems, warnings []string
+	undecoded          []string // paths
+}
+
+// Undecoded reports whether the value at a path, or one that it is part of, could not
+// be decoded. Its field has the default then, which is not to be judged.
+func (r *Report) Undecoded(path string) bool {
+	return slices.ContainsFunc(r.undecoded, func(b string) bool {
+		rest, part := strings.CutPrefix(path, b)
+		return part && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// problem records a problem of the values at some paths, separated by ", ",
+// unless one of them could not be decoded: what comes of a mistake is no second
+// mistake.
+func (r *Report) problem(paths, text string) {
+	if !slices.ContainsFunc(strings.Split(paths, ", "), r.Undecoded) {
+		r.problems = append(r.problems, paths+": "+text)
+	}
+}
+
+// wrong records that a value is not of the type that is wanted.
+func (r *Report) wrong(path string, found json.RawMessage, want string) {
+	r.Bad(path, found, "%s", want)
+	r.undecoded = append(r.undecoded, path)
 }
 
 // Bad records that the value at a JSON path ("ipam.ranges[0].subnet") is not
 // allowed, what was found there, and in want what is allowed or what to do.
 func (r *Report) Bad(path string, found any, want string, args ...any) {
-	r.problems = append(r.problems, fmt.Sprintf("%s: found %s, want %s", path, quote(found), fmt.Sprintf(want, args...)))
+	r.problem(path, fmt.Sprintf("found %s, want %s", quote(found), fmt.Sprintf(want, args...)))
 }
 
 // Missing records that a required key is not there.
 func (r *Report) Missing(path, want string, args ...any) {
-	r.problems = append(r.problems, fmt.Sprintf("%s: missing, want %s", path, fmt.Sprintf(want, args...)))
+	r.problem(path, "missing, want "+fmt.Sprintf(want, args...))
 }
 
 // Conflict records that keys exclude one another, or contradict one another.
+// The paths are separated by ", ".
 func (r *Report) Conflict(paths, why string, args ...any) {
-	r.problems = append(r.problems, fmt.Sprintf("%s: %s", paths, fmt.Sprintf(why, args...)))
+	r.problem(paths, fmt.Sprintf(why, args...))
 }
 
 // Warn records something that is allowed but probably not meant.

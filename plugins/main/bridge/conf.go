@@ -61,14 +61,20 @@ type trunk struct {
 	MaxID *int `json:"maxID"`
 }
 
-const maxVLAN = 4094
+const (
+	maxVLAN = 4094
+	minMTU  = 68 // ETH_MIN_MTU
+	maxMTU  = 65535
+)
 
 func newConfig() cni.Config { return &config{Bridge: "cni0", ICC: true, Announce: true} }
 
 // Validate implements cni.Config.
 func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 	rep.LinkName("bridge", c.Bridge)
-	rep.Range("mtu", c.MTU, 0, 65535)
+	if c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU) {
+		rep.Bad("mtu", c.MTU, "%d to %d, or 0 for that of the host's default route", minMTU, maxMTU)
+	}
 	rep.Range("vlan", c.VLAN, 0, maxVLAN)
 	c.validateTrunk(rep)
 	c.validateModes(rep)
@@ -97,9 +103,12 @@ func (c *config) validateTrunk(rep *conf.Report) {
 			rep.Range(path+".id", *t.ID, 1, maxVLAN)
 		case t.ID == nil && t.MinID != nil && t.MaxID != nil:
 			rep.Range(path+".minID", *t.MinID, 1, maxVLAN)
-			rep.Range(path+".maxID", *t.MaxID, *t.MinID, maxVLAN)
+			rep.Range(path+".maxID", *t.MaxID, 1, maxVLAN)
+			if *t.MinID > *t.MaxID {
+				rep.Conflict(path+".minID, "+path+".maxID", "found %d and %d, want the first not above the second", *t.MinID, *t.MaxID)
+			}
 		default:
-			rep.Conflict(path, "want either id, or minID and maxID")
+			rep.Conflict(path+".id, "+path+".minID, "+path+".maxID", "want either id, or both minID and maxID")
 		}
 	}
 	if len(c.VLANTrunk) > 0 && c.VLAN != 0 {
@@ -123,17 +132,18 @@ func (t trunk) ids() (low, high int) {
 }
 
 func (c *config) validateModes(rep *conf.Report) {
-	for path, mode := range map[string]*nft.Mode{
-		"gatewayMode": &c.GatewayMode, "gatewayModeIPv4": &c.GatewayModeIPv4, "gatewayModeIPv6": &c.GatewayModeIPv6,
-	} {
-		switch *mode {
+	for _, m := range []struct {
+		path string
+		mode nft.Mode
+	}{{"gatewayMode", c.GatewayMode}, {"gatewayModeIPv4", c.GatewayModeIPv4}, {"gatewayModeIPv6", c.GatewayModeIPv6}} {
+		switch m.mode {
 		case nft.Open, nft.NAT, nft.Unprotected, nft.Routed:
 		case nft.Isolated:
 			if !c.Internal {
-				rep.Conflict(path+", internal", `%q is for internal networks only; set "internal": true`, *mode)
+				rep.Conflict(m.path+", internal", `%q is for internal networks only; set "internal": true`, m.mode)
 			}
 		default:
-			rep.Bad(path, *mode, `"nat", "nat-unprotected", "routed" or "isolated"`)
+			rep.Bad(m.path, m.mode, `"nat", "nat-unprotected", "routed" or "isolated"`)
 		}
 	}
 	if c.Internal && c.IsDefaultGateway {

@@ -68,7 +68,11 @@ func newConfig() cni.Config { return &config{SNAT: true, Listeners: allow} }
 
 // Validate implements cni.Config.
 func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
+	before := len(rep.Problems())
 	c.backend = backend.Named("backend", c.Backend, rep)
+	if len(rep.Problems()) == before && !rep.Undecoded("backend") {
+		c.validateConditions(rep) // each backend has its own words
+	}
 	if c.MarkMasqBit != nil {
 		rep.Range("markMasqBit", *c.MarkMasqBit, 0, 31)
 		if c.ExternalSetMarkChain != nil {
@@ -78,14 +82,13 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	if s := c.ExternalSetMarkChain; s != nil && (*s == "" || len(*s) > 28 || strings.HasPrefix(*s, "-") || strings.ContainsAny(*s, " \t\n")) {
 		rep.Bad("externalSetMarkChain", *s, "the name of an iptables chain, 1 to 28 bytes")
 	}
-	c.validateConditions(rep)
-	for path, mode := range map[string]string{
-		"gatewayMode": c.GatewayMode, "gatewayModeIPv4": c.GatewayModeIPv4, "gatewayModeIPv6": c.GatewayModeIPv6,
+	for _, m := range []struct{ path, mode string }{
+		{"gatewayMode", c.GatewayMode}, {"gatewayModeIPv4", c.GatewayModeIPv4}, {"gatewayModeIPv6", c.GatewayModeIPv6},
 	} {
-		switch mode {
+		switch m.mode {
 		case "", "nat", "nat-unprotected", "routed":
 		default:
-			rep.Bad(path, mode, `"nat", "nat-unprotected" or "routed"; the same as the network's bridge has`)
+			rep.Bad(m.path, m.mode, `"nat", "nat-unprotected" or "routed"; the same as the network's bridge has`)
 		}
 	}
 	if (c.routed(false) || c.routed(true)) && c.backend.Name == "iptables" {
@@ -114,9 +117,10 @@ func (c *config) validateConditions(rep *conf.Report) {
 	}
 }
 
-// validateMapping judges one mapping. As runtimes do, one whose hostPort is 0
-// is not published; a runtime that wants any free port picks it itself.
+// validateMapping judges one mapping. Runtimes leave out one whose hostPort is 0,
+// and pick a port themselves where any will do.
 func (c *config) validateMapping(path string, m portMapping, rep *conf.Report) {
+	before := len(rep.Problems())
 	rep.Range(path+".hostPort", m.HostPort, 1, maxPort)
 	rep.Range(path+".containerPort", m.ContainerPort, 1, maxPort)
 	protocol, ok := nat.ParseProtocol(m.Protocol)
@@ -131,6 +135,10 @@ func (c *config) validateMapping(path string, m portMapping, rep *conf.Report) {
 			rep.Bad(path+".hostIP", m.HostIP, `an IP address of this host, or "" for all`)
 		}
 		hostIP = hostIP.Unmap()
+	}
+	if len(rep.Problems()) > before || rep.Undecoded(path+".hostPort") || rep.Undecoded(path+".hostIP") {
+		c.mappings = append(c.mappings, mapping{}) // overlaps with none
+		return
 	}
 	c.mappings = append(c.mappings, mapping{uint16(m.HostPort), uint16(m.ContainerPort), protocol, hostIP})
 	for i, other := range c.mappings[:len(c.mappings)-1] {
