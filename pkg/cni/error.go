@@ -70,7 +70,9 @@ func codeOf(err error) uint {
 // printError writes err as the specification wants it: with cniVersion, which
 // types.Error lacks.
 func printError(w io.Writer, version string, err error) error {
-	return json.NewEncoder(w).Encode(struct {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // people read it
+	return e.Encode(struct {
 		CNIVersion string `json:"cniVersion"`
 		Code       uint   `json:"code"`
 		Msg        string `json:"msg"`

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
@@ -45,6 +48,9 @@ func (i ipam) add(ctx context.Context) (*current.Result, error) {
 	if i.plugin == "" {
 		return &current.Result{}, nil
 	}
+	if err := i.find(); err != nil {
+		return nil, err
+	}
 	res, err := invoke.DelegateAdd(ctx, i.plugin, i.config, nil)
 	if err != nil {
 		return nil, errors.Join(i.wrap(err), i.del(context.WithoutCancel(ctx)))
@@ -52,7 +58,25 @@ func (i ipam) add(ctx context.Context) (*current.Result, error) {
 	return current.NewResultFromResult(res)
 }
 
-func (i ipam) del(ctx context.Context) error { return i.call(ctx, invoke.DelegateDel) }
+// find fails if the plugin is not installed.
+func (i ipam) find() error {
+	_, err := invoke.FindInPath(i.plugin, filepath.SplitList(os.Getenv("CNI_PATH")))
+	return i.wrap(err)
+}
+
+// del gives the addresses back. A plugin that is not installed gave none, or can
+// be told by GC when it is there again; a container that cannot be deleted for
+// want of it would be worse.
+func (i ipam) del(ctx context.Context) error {
+	if i.plugin == "" {
+		return nil
+	}
+	if err := i.find(); err != nil {
+		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn("addresses are not given back: " + err.Error())
+		return nil
+	}
+	return i.call(ctx, invoke.DelegateDel)
+}
 
 func (i ipam) check(ctx context.Context) error { return i.call(ctx, invoke.DelegateCheck) }
 

@@ -8,13 +8,13 @@ package cni
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 )
@@ -35,29 +35,23 @@ var Version = "v0.0.0-dev"
 // result or error on stdout, and exits. SIGTERM and SIGINT cancel an ADD, which
 // then undoes what it made. Without CNI_COMMAND it prints what it is on stderr,
 // in the form that nerdctl reads ("CNI firewall plugin v1.7.1").
-func Main(name string, v Verbs) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(ctx, stop, name, v))
-}
+func Main(name string, v Verbs) { os.Exit(run(name, v)) }
 
-func run(ctx context.Context, stop func(), name string, v Verbs) int {
-	defer stop()
-	m := &mainCall{ctx: ctx, version: version.Current()}
-	if os.Getenv("CNI_NETNS_OVERRIDE") == "" {
-		_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // see Request.OwnNetNS
-	}
+func run(name string, v Verbs) int {
+	m := &mainCall{version: version.Current()}
+	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // see Request.OwnNetNS
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add: m.verb(func(r *Request) error {
+		Add: m.verb(func(ctx context.Context, r *Request) error {
 			res, err := v.Add(ctx, r)
 			if err != nil {
 				return err
 			}
-			return types.PrintResult(res, r.CNIVersion)
-		}, (*Request).readPrev),
-		Check:  m.verb(func(r *Request) error { return v.Check(ctx, r) }, (*Request).readPrev),
-		Del:    m.verb(func(r *Request) error { return v.Del(context.WithoutCancel(ctx), r) }),
-		GC:     m.verb(func(r *Request) error { return v.GC(ctx, r) }, (*Request).readValid),
-		Status: m.verb(func(r *Request) error { return v.Status(ctx, r) }),
+			return printResult(ctx, v, r, res)
+		}, (*Request).judgeArgs, (*Request).readPrev),
+		Check:  m.verb(v.Check, (*Request).judgeArgs, (*Request).readPrev),
+		Del:    m.verb(v.Del),
+		GC:     m.verb(v.GC, (*Request).readValid),
+		Status: m.verb(v.Status),
 	}, version.All, fmt.Sprintf("CNI %s plugin %s", name, Version))
 	if err == nil {
 		return 0
@@ -72,16 +66,30 @@ func run(ctx context.Context, stop func(), name string, v Verbs) int {
 	return 1
 }
 
+// printResult writes the result of ADD in the version of the configuration. One
+// that the version has no form for (0.2.0 knows no attachment without address)
+// is as if ADD had failed: nothing may be left of it.
+func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) error {
+	out, err := res.GetAsVersion(r.CNIVersion)
+	if err != nil {
+		err = Errorf(CodeConfig, "cniVersion: found %q, which cannot express the result (%w), want \"0.3.0\" or later", r.CNIVersion, err)
+		return errors.Join(err, v.Del(context.WithoutCancel(ctx), r))
+	}
+	return out.Print()
+}
+
 // A mainCall is one run of a plugin. It keeps the verb's own error, as skel
 // would flatten it to text.
 type mainCall struct {
-	ctx     context.Context
 	version string
 	err     error
 }
 
-func (m *mainCall) verb(f func(*Request) error, read ...func(*Request) error) func(*skel.CmdArgs) error {
+// verb runs f under a context that a signal cancels; VERSION does without.
+func (m *mainCall) verb(f func(context.Context, *Request) error, read ...func(*Request) error) func(*skel.CmdArgs) error {
 	return func(a *skel.CmdArgs) error {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
 		r, err := newRequest(a)
 		if err == nil {
 			m.version = r.CNIVersion
@@ -92,7 +100,7 @@ func (m *mainCall) verb(f func(*Request) error, read ...func(*Request) error) fu
 			}
 		}
 		if err == nil {
-			err = f(r)
+			err = f(ctx, r)
 		}
 		m.err = err
 		return err

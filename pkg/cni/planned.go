@@ -71,12 +71,7 @@ type Planned struct {
 // Load decodes and validates the configuration of r. All problems come in one
 // error; warnings go to stderr.
 func (p Planned) Load(r *Request) (Config, error) {
-	c := p.New()
-	var report conf.Report
-	conf.Decode(r.Config, c, &report)
-	if len(report.Problems()) == 0 {
-		c.Validate(r, &report)
-	}
+	c, report := p.judge(r)
 	for _, w := range report.Warnings() {
 		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn(w, "network", r.Name, "plugin", r.Type)
 	}
@@ -130,13 +125,11 @@ func (p Planned) refuseSecond(ctx context.Context, r *Request) error {
 
 func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linker, res *current.Result) (*current.Result, error) {
 	a, err := newAttachment(r, res)
+	if err == nil {
+		err = complete(c, a)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if com, ok := c.(Completer); ok {
-		if err := com.Complete(a); err != nil {
-			return nil, err
-		}
 	}
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
@@ -215,6 +208,7 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 // Del implements Verbs. Each part is done whatever becomes of the others; the
 // lease goes last, so that no address is given out again while rules name it.
 func (p Planned) Del(ctx context.Context, r *Request) error {
+	ctx = context.WithoutCancel(ctx) // half a DEL helps nobody
 	err := state.Release(ctx, p.Scopes(r), r.Mark())
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.del(ctx) }))
 }

@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -31,6 +32,8 @@ type Request struct {
 	Prev *current.Result
 	// Valid holds the attachments that a GC must keep.
 	Valid map[owner.Mark]bool
+
+	badArgs error // why CNI_ARGS cannot be read, which DEL need not know
 }
 
 // Mark is the owner mark of the attachment.
@@ -77,27 +80,32 @@ func newRequest(a *skel.CmdArgs) (*Request, error) {
 		}
 	}
 	r.Owner = owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}
-	var err error
-	if r.Args, err = parseArgs(a.Args); err != nil {
-		return nil, err
-	}
+	r.Args, r.badArgs = parseArgs(a.Args)
 	return r, nil
 }
 
-// parseArgs reads CNI_ARGS ("K=V;K2=V2").
-func parseArgs(s string) (map[string]string, error) {
-	args := map[string]string{}
+// judgeArgs fails if CNI_ARGS cannot be read.
+func (r *Request) judgeArgs() error { return r.badArgs }
+
+// parseArgs reads CNI_ARGS ("K=V;K2=V2"). With the error of what cannot be read
+// it returns what can.
+func parseArgs(s string) (args map[string]string, err error) {
+	args = map[string]string{}
 	for pair := range strings.SplitSeq(s, ";") {
 		if pair == "" {
 			continue
 		}
 		k, v, ok := strings.Cut(pair, "=")
-		if !ok {
-			return nil, Errorf(CodeEnvironment, "CNI_ARGS: found %q, want KEY=VALUE pairs separated by ';'", pair)
+		if !ok || k == "" {
+			err = errors.Join(err, fmt.Errorf("CNI_ARGS: found %q, want KEY=VALUE pairs separated by ';'", pair))
+			continue
 		}
 		args[k] = v
 	}
-	return args, nil
+	if err != nil {
+		err = Errorf(CodeEnvironment, "%w", err)
+	}
+	return args, err
 }
 
 // readPrev decodes prevResult into the newest version.
@@ -117,19 +125,30 @@ func (r *Request) readPrev() error {
 
 // readValid decodes the attachments that GC must keep. "valid-attachments" is
 // the name of today's specification, "attachments" that of the published 1.1.0;
-// libcni sends both, or null, or neither where no attachment is valid.
+// libcni sends both, or null, or neither where no attachment is valid. What
+// either of them names is kept. An entry that names no attachment is an error:
+// to pass over it could take away a container's network.
 func (r *Request) readValid() error {
-	raw := r.ValidAttachments
-	if len(raw) == 0 {
-		raw = r.Attachments
+	r.Valid = map[owner.Mark]bool{}
+	var report conf.Report
+	for _, key := range []struct {
+		path string
+		raw  json.RawMessage
+	}{{"cni.dev/valid-attachments", r.ValidAttachments}, {"cni.dev/attachments", r.Attachments}} {
+		if len(key.raw) == 0 {
+			continue
+		}
+		var list []types.GCAttachment
+		conf.DecodeAt(key.path, key.raw, &list, &report)
+		for i, a := range list {
+			if a.ContainerID == "" || a.IfName == "" {
+				report.Missing(conf.Index(key.path, i), `"containerID" and "ifname" of an attachment to keep`)
+			}
+			r.Valid[owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}.Mark()] = true
+		}
 	}
-	var list []types.GCAttachment
-	if err := json.Unmarshal(raw, &list); len(raw) > 0 && err != nil {
-		return Errorf(CodeDecode, "cni.dev/valid-attachments: %w", err)
-	}
-	r.Valid = make(map[owner.Mark]bool, len(list))
-	for _, a := range list {
-		r.Valid[owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}.Mark()] = true
+	if err := report.Err(); err != nil {
+		return Errorf(CodeConfig, "%w", err)
 	}
 	return nil
 }
