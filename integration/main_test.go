@@ -12,6 +12,8 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(testnet.M{M: m}, map[string]func(){
-		"trace": testnet.Trace,
+		"trace":  testnet.Trace,
+		"answer": testnet.Answer,
+		"ask":    testnet.Ask,
 	})
 }

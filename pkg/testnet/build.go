@@ -23,7 +23,7 @@ func Root() string {
 }
 
 // Bin returns the directory with the plugins under test: $DOCKYARD_BIN, or else
-// all of them built from this tree, once a process.
+// all of them and cnitool built from this tree, once a process.
 func Bin(t testing.TB) string {
 	t.Helper()
 	dir, err := bin()
@@ -48,7 +48,7 @@ var bin = sync.OnceValues(func() (string, error) {
 	if os.Getenv("GOCOVERDIR") != "" {
 		args = append(args, "-cover", "-coverpkg=./...")
 	}
-	cmd := exec.Command("go", append(args, "./plugins/...")...)
+	cmd := exec.Command("go", append(args, "./plugins/...", "github.com/containernetworking/cni/cnitool")...)
 	cmd.Dir = Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCOVERDIR=")
 	if out, err := cmd.CombinedOutput(); err != nil {

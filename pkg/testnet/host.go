@@ -42,17 +42,6 @@ func New(t testing.TB) *Host {
 	return h
 }
 
-// Enter is New for a caller that is not a test, such as the Setup of a
-// testscript, which has the test only later. Close ends the host.
-func Enter(t testing.TB, dir string) (*Host, error) {
-	h := &Host{t: t, dir: dir}
-	if err := h.enterNew(); err != nil {
-		return nil, err
-	}
-	h.Run("ip", "link", "set", "lo", "up")
-	return h, nil
-}
-
 func (h *Host) enterNew() error {
 	runtime.LockOSThread() // never unlocked: no other goroutine may get this thread
 	// CLONE_FS, as a thread that shares its root and working directory with
@@ -86,49 +75,36 @@ func privateMounts() error {
 	return os.MkdirAll("/run/netns", 0o755)
 }
 
-// close ends what the host started; the namespaces go with the last thread in
-// them.
+// close lets go of the namespaces; they end with the last thread in them.
 func (h *Host) close() {
-	for _, cmd := range h.procs {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
+	h.Stop()
 	_ = h.net.Close()
 	_ = h.mnt.Close()
 }
 
-// Close ends a host made by Enter.
-func (h *Host) Close() { h.close() }
+// Stop ends what Start has started.
+func (h *Host) Stop() {
+	for _, cmd := range h.procs {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	h.procs = nil
+}
 
 // Do runs f on a thread inside the host, for goroutines other than the one that
 // made it.
-func (h *Host) Do(f func()) { h.do(h.net, f) }
+func (h *Host) Do(f func()) { h.do("", f) }
 
 // In runs f on a thread inside the named container's network namespace; its
 // mounts are the host's.
-func (h *Host) In(container string, f func()) {
-	h.t.Helper()
-	ns, err := os.Open(h.Path(container))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer ns.Close()
-	h.do(ns, f)
-}
+func (h *Host) In(container string, f func()) { h.do(h.Path(container), f) }
 
-func (h *Host) do(net *os.File, f func()) {
+func (h *Host) do(netns string, f func()) {
 	done := make(chan error)
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked, as in New
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Setns(int(h.mnt.Fd()), unix.CLONE_NEWNS)
-		}
-		if err == nil {
-			err = unix.Setns(int(net.Fd()), unix.CLONE_NEWNET)
-		}
-		if err != nil {
+		if err := h.join(netns); err != nil {
 			done <- err
 			return
 		}
@@ -137,6 +113,26 @@ func (h *Host) do(net *os.File, f func()) {
 	if err, failed := <-done; failed {
 		h.t.Errorf("enter host: %v", err)
 	}
+}
+
+// join moves the calling thread into the host, and on into a namespace whose
+// path only the host knows.
+func (h *Host) join(netns string) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return err
+	}
+	if err := unix.Setns(int(h.mnt.Fd()), unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if netns == "" {
+		return unix.Setns(int(h.net.Fd()), unix.CLONE_NEWNET)
+	}
+	ns, err := os.Open(netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 }
 
 // Dir is a directory outside the host's snapshot.
@@ -179,7 +175,7 @@ func (h *Host) Try(args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// Start starts a command that runs until the host is closed.
+// Start starts a command that runs until Stop or the end of the test.
 func (h *Host) Start(cmd *exec.Cmd) error {
 	err := cmd.Start()
 	if err == nil {

@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,8 +14,7 @@ import (
 func SharedOnly(before, after Snapshot, containers ...string) error {
 	var bad []string
 	for _, line := range Diff(before, after) {
-		named := slices.ContainsFunc(containers, func(c string) bool { return strings.Contains(line, c) })
-		if named || !after.shared(line) {
+		if slices.ContainsFunc(containers, naming(line)) || !after.shared(line) {
 			bad = append(bad, line)
 		}
 	}
@@ -22,6 +22,15 @@ func SharedOnly(before, after Snapshot, containers ...string) error {
 		return fmt.Errorf("left behind:\n\t%s", strings.Join(bad, "\n\t"))
 	}
 	return nil
+}
+
+// naming reports whether a line names a container: in a mark, a comment of the
+// reference plugins, or a lease.
+func naming(line string) func(container string) bool {
+	return func(c string) bool {
+		c = regexp.QuoteMeta(c)
+		return regexp.MustCompile(`/` + c + `/|id: \\?"` + c + `\\?"|: ` + c + `(,|\s|$)`).MatchString(line)
+	}
 }
 
 func (s Snapshot) shared(line string) bool {

@@ -226,8 +226,9 @@ func content(path string, d fs.DirEntry) []string {
 	if !d.Type().IsRegular() || strings.HasPrefix(path, "/run/netns/") {
 		return []string{d.Type().String()}
 	}
-	// What host-local remembers, so as not to give an address out again at once.
-	if strings.HasPrefix(d.Name(), "last_reserved_ip.") {
+	// What host-local remembers, so as not to give an address out again at
+	// once, and its index, which may be rebuilt; the leases are files.
+	if strings.HasPrefix(d.Name(), "last_reserved_ip.") || strings.Contains(path, "/.dockyard/") {
 		return nil
 	}
 	b, err := os.ReadFile(path)

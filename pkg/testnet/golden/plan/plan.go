@@ -1,0 +1,70 @@
+// Package plan keeps the plans of a plugin as golden files: what a configuration
+// makes the plugin do, as the commands that a person would type. It needs no
+// privilege, as a plan is a pure function.
+package plan
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/testnet/golden"
+)
+
+// Test runs the cases in testdata/plan of a plugin. A case has
+//
+//	conf.json     what the plugin gets on stdin
+//	ipam.json     what the IPAM plugin answers, if there is one
+//	env           variables other than the usual ones, if any
+//	plan.txt      the plan
+//	warnings.txt  what is said on stderr, if anything
+func Test(t *testing.T, p cni.Planned) {
+	golden.Each(t, "testdata/plan/*.txtar", func(t *testing.T, a *golden.Archive) {
+		conf, ok := a.Input("conf.json")
+		if !ok {
+			t.Fatal("no conf.json")
+		}
+		env, _ := a.Input("env")
+		args := Args(conf, strings.Fields(env)...)
+		answer, _ := a.Input("ipam.json")
+		plan, report, err := p.Preview(args, result(t, answer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Want(t, "plan.txt", plan.String())
+		a.Want(t, "warnings.txt", strings.Join(report.Warnings(), "\n"))
+	})
+}
+
+// Args is a call for interface eth0 of container c1, but for what env says.
+func Args(conf string, env ...string) *skel.CmdArgs {
+	a := &skel.CmdArgs{ContainerID: "c1", Netns: "/run/netns/c1", IfName: "eth0", StdinData: []byte(conf)}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		switch name {
+		case "CNI_CONTAINERID":
+			a.ContainerID, a.Netns = value, "/run/netns/"+value
+		case "CNI_IFNAME":
+			a.IfName = value
+		case "CNI_ARGS":
+			a.Args = value
+		}
+	}
+	return a
+}
+
+func result(t *testing.T, answer string) *current.Result {
+	t.Helper()
+	res := &current.Result{}
+	if answer == "" {
+		return res
+	}
+	if err := json.Unmarshal([]byte(answer), res); err != nil {
+		t.Fatal("ipam.json: ", err)
+	}
+	return res
+}
