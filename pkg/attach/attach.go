@@ -6,6 +6,7 @@ package attach
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -24,9 +25,10 @@ const MaxPriority = 1 << 20
 
 // Options are what plugins do differently.
 type Options struct {
-	DAD      bool // wait for IPv6 duplicate address detection
-	Announce bool // tell the neighbours who has the addresses now
-	OnLink   bool // routes have no gateway: the link itself leads there (ipvlan l3)
+	DAD      bool   // wait for IPv6 duplicate address detection
+	Announce bool   // tell the neighbours who has the addresses now
+	Port     string // the bridge port towards the container, if there is one
+	OnLink   bool   // routes have no gateway: the link itself leads there (ipvlan l3)
 	// Priority decides between the default routes of a container's networks:
 	// the highest wins. nil leaves it to the order of attachment: the first wins.
 	Priority *int
@@ -45,28 +47,29 @@ func Plan(p *state.Plan, a *cni.Attachment, o Options) {
 	for _, r := range a.Routes {
 		p.Ensure(routeOf(a, r, o))
 	}
-	for _, ip := range a.IPs {
-		if o.Announce {
-			p.Ensure(route.Announce{NS: a.NetNS, Link: name, Addr: ip.Prefix.Addr()})
-		}
+	if o.Announce && len(a.IPs) > 0 {
+		p.Ensure(link.Announce{NS: a.NetNS, Link: name, Port: o.Port})
 	}
 }
 
 // sysctls: runtimes switch IPv6 off in containers; a container with an IPv6
 // address wants it, also for the link-local address at once.
 func sysctls(a *cni.Attachment, o Options) sysctl.Setting {
-	conf := "net/ipv6/conf/" + a.Owner.IfName + "/"
-	for _, ip := range a.IPs {
-		if !ip.Prefix.Addr().Is6() {
-			continue
-		}
-		s := []string{conf + "disable_ipv6", "0", conf + "keep_addr_on_down", "1"}
-		if !o.DAD {
-			s = append(s, conf+"accept_dad", "0")
-		}
-		return sysctl.Set(a.NetNS, s...)
+	v4, v6 := "net/ipv4/conf/"+a.Owner.IfName+"/", "net/ipv6/conf/"+a.Owner.IfName+"/"
+	var s []string
+	if o.Announce && len(a.IPs) > 0 {
+		s = append(s, v4+"arp_notify", "1")
 	}
-	return sysctl.Setting{NS: a.NetNS}
+	if slices.ContainsFunc(a.IPs, func(ip cni.IP) bool { return ip.Prefix.Addr().Is6() }) {
+		s = append(s, v6+"disable_ipv6", "0", v6+"keep_addr_on_down", "1")
+		if !o.DAD {
+			s = append(s, v6+"accept_dad", "0")
+		}
+		if o.Announce {
+			s = append(s, v6+"ndisc_notify", "1")
+		}
+	}
+	return sysctl.Set(a.NetNS, s...)
 }
 
 func routeOf(a *cni.Attachment, r *types.Route, o Options) route.Route {

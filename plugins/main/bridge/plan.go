@@ -205,7 +205,7 @@ func (c *config) planContainer(p *state.Plan, a *cni.Attachment) {
 	if c.DisableInterface {
 		return
 	}
-	attach.Plan(p, a, attach.Options{DAD: c.EnableDAD, Announce: c.Announce, Priority: c.GatewayPriority})
+	attach.Plan(p, a, attach.Options{DAD: c.EnableDAD, Announce: c.Announce, Port: c.hostLink(a), Priority: c.GatewayPriority})
 }
 
 // Links implements cni.Linker.
