@@ -64,6 +64,8 @@ type Base struct {
 	Type             string          `json:"type"`
 	Capabilities     json.RawMessage `json:"capabilities"` // libcni leaves it in
 	IPAM             json.RawMessage `json:"ipam"`         // the IPAM plugin judges it
+	AnyArgs          json.RawMessage `json:"args"`         // of which a plugin decodes what is its own
+	AnyRuntimeConfig json.RawMessage `json:"runtimeConfig"`
 	DNS              types.DNS       `json:"dns"`
 	PrevResult       json.RawMessage `json:"prevResult"`
 	ValidAttachments json.RawMessage `json:"cni.dev/valid-attachments"`

@@ -179,7 +179,7 @@ func lookup(fields map[string]field, key string) (field, bool) {
 
 // suggestion names the known key nearest to an unknown one, if one is near.
 func suggestion(key string, fields map[string]field) string {
-	best, distance := "", 1+len(key)/3
+	best, distance := "", 1+len(key)/4
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(name)); d <= distance {
 			best, distance = name, d-1

@@ -49,9 +49,15 @@ type claim struct {
 func (c claim) Key() string { return fmt.Sprintf("nft %s %s", c.kind, c.mark) }
 
 func (c claim) String() string {
+	if len(c.elems) == 0 && len(c.chains) == 0 {
+		return fmt.Sprintf("nft list table inet %s # nothing of %s", tableName, c.mark)
+	}
 	var lines []string
 	for _, ch := range c.chains {
 		lines = append(lines, fmt.Sprintf("nft add chain inet %s %s", tableName, ch.name))
+		for _, text := range ch.texts {
+			lines = append(lines, fmt.Sprintf("nft add rule inet %s %s %s", tableName, ch.name, text))
+		}
 	}
 	for _, e := range c.elems {
 		lines = append(lines, fmt.Sprintf("nft add element inet %s %s { %s comment %q }", tableName, e.set.name, e.text, c.mark))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables/expr"
 
@@ -147,6 +148,7 @@ func (b *publisher) conditionRule(name string, f family, words []string, m nat.M
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(reg0), Specified: true},
 	}
 	b.chains[i].rules = append(b.chains[i].rules, rule(match, conditions, to))
+	b.chains[i].texts = append(b.chains[i].texts, fmt.Sprintf("%s if %s dnat to %s", m.Host(), strings.Join(words, " "), m.Target))
 }
 
 // hostPort decodes a ref of the index to the published end that it names.

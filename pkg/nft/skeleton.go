@@ -84,6 +84,7 @@ type chain struct {
 	hook     *nftables.ChainHook
 	priority nftables.ChainPriority
 	rules    []exprs
+	texts    []string // the rules in words, of a claim's chain
 }
 
 // skeleton returns every chain of the table: a constant number of rules,
@@ -158,7 +159,7 @@ func baseChains() []chain {
 			rule(f.is(), f.loadSaddr(reg0), in(s.masq), masquerade()))
 	}
 	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority, rules ...exprs) chain {
-		return chain{name, kind, hook, priority, rules}
+		return chain{name: name, kind: kind, hook: hook, priority: priority, rules: rules}
 	}
 	const after = 5
 	return []chain{
