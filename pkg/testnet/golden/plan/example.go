@@ -96,7 +96,10 @@ func (e example) conf(t *testing.T, i int) string {
 	c := e.object(t, i)
 	runtime := maps.Clone(e.caps)
 	maps.DeleteFunc(runtime, func(name string, _ any) bool { return !e.list.Plugins[i].Network.Capabilities[name] })
-	c["name"], c["cniVersion"], c["runtimeConfig"] = e.list.Name, e.list.CNIVersion, runtime
+	c["name"], c["cniVersion"] = e.list.Name, e.list.CNIVersion
+	if len(runtime) > 0 {
+		c["runtimeConfig"] = runtime
+	}
 	delete(c, "capabilities")
 	if i > 0 {
 		c["prevResult"] = e.result(t)
