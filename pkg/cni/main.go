@@ -56,9 +56,9 @@ func run(name string, v Verbs) int {
 	if err == nil {
 		return 0
 	}
-	var cause error = err
-	if m.err != nil {
-		cause = m.err
+	cause := m.err
+	if cause == nil {
+		cause = clearer(err)
 	}
 	if err := printError(os.Stdout, m.version, cause); err != nil {
 		fmt.Fprintln(os.Stderr, err)

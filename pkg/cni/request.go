@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -120,7 +121,9 @@ func (r *Request) readPrev() error {
 		r.Prev, err = current.GetResult(res)
 	}
 	if err != nil {
-		return Errorf(CodeDecode, "prevResult: %w", err)
+		var report conf.Report
+		report.Bad("prevResult", r.PrevResult, "a result of CNI version %s (%v)", r.CNIVersion, err)
+		return Errorf(CodeDecode, "%w", report.Err())
 	}
 	return nil
 }
@@ -143,8 +146,10 @@ func (r *Request) readValid() error {
 		var list []types.GCAttachment
 		conf.DecodeAt(key.path, key.raw, &list, &report)
 		for i, a := range list {
-			if a.ContainerID == "" || a.IfName == "" {
-				report.Missing(conf.Index(key.path, i), `"containerID" and "ifname" of an attachment to keep`)
+			for _, field := range [][2]string{{"containerID", a.ContainerID}, {"ifname", a.IfName}} {
+				if field[1] == "" {
+					report.Missing(conf.Index(key.path, i)+"."+field[0], "that of an attachment to keep")
+				}
 			}
 			r.Valid[owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}.Mark()] = true
 		}
@@ -161,8 +166,10 @@ func (r *Request) Keep(m owner.Mark) bool { return !m.OnNetwork(r.Name) || r.Val
 
 // openNetNS checks CNI_NETNS before anything is made.
 func (r *Request) openNetNS(context.Context) error {
-	if err := r.NetNS.Open(); err != nil {
+	if err := r.NetNS.Open(); errors.Is(err, fs.ErrNotExist) {
 		return Errorf(CodeNetNS, "CNI_NETNS: %w; is the container still running?", err)
+	} else if err != nil {
+		return Errorf(CodeNetNS, "CNI_NETNS: %w, want the path of the container's", err)
 	}
 	own, err := r.OwnNetNS()
 	if err != nil {

@@ -133,11 +133,15 @@ func object(path string, data json.RawMessage, v reflect.Value, open bool, r *Re
 		r.wrong(cmp.Or(path, "configuration"), data, "a JSON object")
 		return
 	}
-	fields := map[string]field{}
+	fields, seen := map[string]field{}, map[string]string{}
 	collect(v, fields)
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		name := join(path, key)
 		if f, ok := lookup(fields, key); ok {
+			if other, twice := seen[f.name]; twice {
+				r.Warn(name, "counts, rather than %q, which is the same key", other)
+			}
+			seen[f.name] = key
 			value(name, raw[key], f.value, open || f.open, r)
 		} else if !open && !strings.HasPrefix(key, "_") && !strings.HasPrefix(key, "cni.dev/") {
 			r.Warn(name, "unknown key%s", suggestion(key, fields))
@@ -147,6 +151,7 @@ func object(path string, data json.RawMessage, v reflect.Value, open bool, r *Re
 
 // A field is where the value of a key goes.
 type field struct {
+	name  string
 	value reflect.Value
 	open  bool // unknown keys inside are somebody else's
 }
@@ -160,7 +165,7 @@ func collect(v reflect.Value, into map[string]field) {
 		case f.Anonymous && name == "":
 			collect(v.Field(i), into)
 		case f.IsExported() && name != "" && name != "-":
-			into[name] = field{v.Field(i), f.Tag.Get("conf") == "open"}
+			into[name] = field{name, v.Field(i), f.Tag.Get("conf") == "open"}
 		}
 	}
 }

@@ -76,11 +76,11 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	if c.MarkMasqBit != nil {
 		rep.Range("markMasqBit", *c.MarkMasqBit, 0, 31)
 		if c.ExternalSetMarkChain != nil {
-			rep.Conflict("markMasqBit, externalSetMarkChain", "give one of them")
+			rep.Conflict("markMasqBit, externalSetMarkChain", "both are given, want one of them")
 		}
 	}
 	if s := c.ExternalSetMarkChain; s != nil && (*s == "" || len(*s) > 28 || strings.HasPrefix(*s, "-") || strings.ContainsAny(*s, " \t\n")) {
-		rep.Bad("externalSetMarkChain", *s, "the name of an iptables chain, 1 to 28 bytes")
+		rep.Bad("externalSetMarkChain", *s, "the name of an iptables chain, 1 to 28 bytes without space, that does not begin with '-'")
 	}
 	for _, m := range []struct{ path, mode string }{
 		{"gatewayMode", c.GatewayMode}, {"gatewayModeIPv4", c.GatewayModeIPv4}, {"gatewayModeIPv6", c.GatewayModeIPv6},
@@ -144,6 +144,7 @@ func (c *config) validateMapping(path string, m portMapping, rep *conf.Report) {
 	for i, other := range c.mappings[:len(c.mappings)-1] {
 		if other.overlaps(c.mappings[len(c.mappings)-1]) {
 			rep.Conflict(path, "publishes the same host port as runtimeConfig.portMappings[%d]", i)
+			return
 		}
 	}
 }
