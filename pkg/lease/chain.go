@@ -27,14 +27,26 @@ func chains() [2]chain {
 func addrHash(a [16]byte) uint32 { return crc32.ChecksumIEEE(a[:]) }
 
 func (x *index) bucket(table int, hash uint32) (n uint32) {
-	x.decode(x.bucketAt(table, hash), 4, &n)
-	return n
+	var buf [4]byte
+	if _, err := x.ReadAt(buf[:], x.bucketAt(table, hash)); err != nil {
+		x.fail(err)
+	}
+	return order.Uint32(buf[:])
+}
+
+func (x *index) putBucket(table int, hash, n uint32) {
+	if x.err != nil {
+		return
+	}
+	if _, err := x.WriteAt(order.AppendUint32(nil, n), x.bucketAt(table, hash)); err != nil {
+		x.fail(err)
+	}
 }
 
 // link puts slot n, which holds s, at the head of its chain. The caller stores s.
 func (x *index) link(n uint32, s *slot, c chain) {
 	*c.next(s) = x.bucket(c.table, c.hash(*s))
-	x.encode(x.bucketAt(c.table, c.hash(*s)), n)
+	x.putBucket(c.table, c.hash(*s), n)
 }
 
 // unlink takes slot n, which holds s, out of its chain. The caller stores s.
@@ -55,7 +67,7 @@ func (x *index) unlink(n uint32, s *slot, c chain) {
 	next := *c.next(s)
 	*c.next(s) = 0
 	if prev == 0 {
-		x.encode(x.bucketAt(c.table, c.hash(*s)), next)
+		x.putBucket(c.table, c.hash(*s), next)
 		return
 	}
 	before := x.slot(prev)

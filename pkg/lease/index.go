@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -46,17 +45,17 @@ func (m memory) ReadAt(p []byte, at int64) (int, error)  { return copy(p, m[at:]
 func (m memory) WriteAt(p []byte, at int64) (int, error) { return copy(m[at:], p), nil }
 
 type header struct {
-	Magic       [16]byte
-	Boot        [16]byte // written in this boot; caches of another may be lost in part
-	Sec, Nsec   int64    // the directory's mark when the last writer finished
-	Size        uint32   // number of slots, and of entries in each hash table
-	Lists       uint32
-	Spare       uint32 // first of the slots that hold nothing
-	Spares      uint32
-	Seq         uint64 // counts releases
-	Directory   uint64 // inode number
-	Reserved    [40]byte
-	Unused, Sum uint32
+	Magic     [16]byte
+	Boot      [16]byte // written in this boot; caches of another may be lost in part
+	Sec, Nsec int64    // the directory's mark when the last writer finished
+	Size      uint32   // number of slots, and of entries in each hash table
+	Lists     uint32
+	Spare     uint32 // first of the slots that hold nothing
+	Spares    uint32
+	Seq       uint64 // counts releases
+	Directory uint64 // inode number
+	_         [44]byte
+	Sum       uint32
 }
 
 // A list is the free addresses of one pool. The first list is for those of no
@@ -65,10 +64,12 @@ type list struct {
 	Print  [16]byte // of the pool
 	Cursor [16]byte // the address that was taken last from those without a slot
 	Fresh  uint64   // how many the cursor has still to visit
-	Used   uint64   // addresses of the pool that are leased
-	Length uint64
+	Used   uint32   // addresses of the pool that are leased
+	Length uint32
 	Head   uint32
 	Tail   uint32
+	_      uint32
+	Sum    uint32
 }
 
 type slot struct {
@@ -82,7 +83,8 @@ type slot struct {
 	NextAddr, NextOwner uint32
 	// Next and Prev link a list, or the slots that hold nothing.
 	Next, Prev uint32
-	Reserved   [40]byte
+	_          [36]byte
+	Sum        uint32
 }
 
 const (
@@ -138,7 +140,7 @@ func openIndex(path string) (*index, error) {
 	}
 	x := &index{file: f}
 	x.decode(0, headerSize, &x.header)
-	if x.err != nil || x.sum() != x.Sum || x.Magic != magic() || x.Size > maxSlots || x.Lists > maxLists {
+	if x.err != nil || x.Magic != magic() || x.Size > maxSlots || x.Lists > maxLists {
 		_ = f.Close()
 		return nil, errStale
 	}
@@ -175,16 +177,7 @@ func (x *index) save(path string) error {
 	return nil
 }
 
-func (x *index) sum() uint32 {
-	h := x.header
-	h.Sum = 0
-	var buf bytes.Buffer
-	_ = binary.Write(&buf, order, h)
-	return crc32.ChecksumIEEE(buf.Bytes())
-}
-
 func (x *index) putHeader() {
-	x.Sum = x.sum()
 	x.encode(0, x.header)
 }
 
@@ -236,26 +229,45 @@ func (x *index) fail(err error) {
 	}
 }
 
+// decode reads a record. One that fails its checksum fails the index, and gives
+// nothing: noise must not tell that a container is gone.
 func (x *index) decode(at int64, size int, into any) {
 	buf := make([]byte, size)
-	if _, err := x.ReadAt(buf, at); err != nil {
-		x.fail(err)
-		return
+	_, err := x.ReadAt(buf, at)
+	if err == nil {
+		err = unmarshal(buf, into)
 	}
-	if _, err := binary.Decode(buf, order, into); err != nil {
+	if err != nil {
 		x.fail(err)
 	}
 }
 
-func (x *index) encode(at int64, from any) {
-	buf := make([]byte, binary.Size(from))
-	_, err := binary.Encode(buf, order, from)
+func (x *index) encode(at int64, record any) {
+	buf, err := marshal(record)
 	if err == nil && x.err == nil { // after a failure the index is as good as gone
 		_, err = x.WriteAt(buf, at)
 	}
 	if err != nil {
 		x.fail(err)
 	}
+}
+
+// marshal returns the bytes of a record, the last field of which is its checksum.
+func marshal(record any) ([]byte, error) {
+	buf := make([]byte, binary.Size(record))
+	_, err := binary.Encode(buf, order, record)
+	body := buf[:len(buf)-4]
+	order.PutUint32(buf[len(body):], crc32.ChecksumIEEE(body))
+	return buf, err
+}
+
+func unmarshal(buf []byte, into any) error {
+	body := buf[:len(buf)-4]
+	if order.Uint32(buf[len(body):]) != crc32.ChecksumIEEE(body) {
+		return errStale
+	}
+	_, err := binary.Decode(buf, order, into)
+	return err
 }
 
 func (s slot) addr() netip.Addr { return netip.AddrFrom16(s.Addr).Unmap() }

@@ -90,32 +90,41 @@ func (s *Store) acquire(k owner.Key, life Life, want []netip.Addr) ([]Lease, err
 	return leases, s.drop(rest)
 }
 
-// A choice is an address to lease, if it is not kept.
+// A choice is an address to lease, and why this one.
 type choice struct {
 	addr netip.Addr
-	kept bool
-	// fresh is what the cursor has left to visit, if it moved to addr.
-	fresh uint64
-	moved bool
+	why  why
+	left uint64 // of an unvisited one: what the cursor has still to visit then
 }
+
+type why uint8
+
+const (
+	kept why = iota // the attachment has it already
+	named
+	longestFree
+	unvisited
+)
 
 func (s *Store) choose(in uint32, p Pool, had, want []netip.Addr) (choice, error) {
 	for _, a := range want {
 		if _, ok := p.Find(a); !ok {
 			continue
 		}
-		kept := slices.Contains(had, a)
-		if n, sl := s.index.find(a); n != 0 && sl.State == used && !kept {
+		if slices.Contains(had, a) {
+			return choice{addr: a, why: kept}, nil
+		}
+		if n, sl := s.index.find(a); n != 0 && sl.State == used {
 			return choice{}, s.heldError(a)
 		}
-		return choice{addr: a, kept: kept}, nil
+		return choice{addr: a, why: named}, nil
 	}
 	for _, a := range had {
 		if _, ok := p.Find(a); ok {
-			return choice{addr: a, kept: true}, nil
+			return choice{addr: a, why: kept}, nil
 		}
 	}
-	return s.longestFree(in, p)
+	return s.any(in, p)
 }
 
 func (s *Store) heldError(a netip.Addr) error {
@@ -126,13 +135,13 @@ func (s *Store) heldError(a netip.Addr) error {
 	return &state.HeldError{Object: "address " + a.String(), Holder: holder}
 }
 
-// longestFree prefers addresses that were never leased, unless so many are free
-// that remembering them all would cost more than it is worth.
-func (s *Store) longestFree(in uint32, p Pool) (choice, error) {
+// any prefers addresses that were never leased, unless so many are free that
+// remembering them all would cost more than it is worth.
+func (s *Store) any(in uint32, p Pool) (choice, error) {
 	l := s.index.list(in)
 	if l.Length < maxIdle {
 		if a, left, ok := s.index.unvisited(l, p); ok {
-			return choice{addr: a, fresh: left, moved: true}, nil
+			return choice{a, unvisited, left}, nil
 		}
 	}
 	if l.Head != 0 {
@@ -140,19 +149,19 @@ func (s *Store) longestFree(in uint32, p Pool) (choice, error) {
 		if sl.State != released || sl.List != in {
 			s.index.fail(errStale)
 		}
-		return choice{addr: sl.addr()}, nil
+		return choice{addr: sl.addr(), why: longestFree}, nil
 	}
 	if s.index.err != nil {
 		return choice{}, errStale
 	}
-	return choice{}, &ExhaustedError{p, l.Used, p.Total()}
+	return choice{}, &ExhaustedError{p, uint64(l.Used), p.Total()}
 }
 
 // create makes the files of all addresses that are not kept, or none.
 func (s *Store) create(chosen []choice, k owner.Key) error {
 	for i, c := range chosen {
-		err := error(nil)
-		if c.kept {
+		var err error
+		if c.why == kept {
 			err = s.repair(c.addr, k)
 		} else {
 			err = s.dir.create(c.addr, k)
@@ -164,7 +173,7 @@ func (s *Store) create(chosen []choice, k owner.Key) error {
 			err = errStale
 		}
 		for _, made := range chosen[:i] {
-			if !made.kept {
+			if made.why != kept {
 				err = errors.Join(err, s.dir.remove(made.addr))
 			}
 		}
@@ -190,17 +199,19 @@ func (s *Store) record(chosen []choice, owner [16]byte, life Life) []Lease {
 	for i, c := range chosen {
 		leases[i].Addr = c.addr
 		leases[i].Range, _ = s.pools[i].Find(c.addr)
-		if c.kept {
+		if c.why == kept {
 			s.index.renew(c.addr, life)
 			continue
 		}
-		if c.moved {
+		if c.why == unvisited {
 			l := s.index.list(uint32(i + 1))
-			l.Cursor, l.Fresh = c.addr.As16(), c.fresh
+			l.Cursor, l.Fresh = c.addr.As16(), c.left
 			s.index.putList(uint32(i+1), l)
 		}
+		if c.why != named {
+			s.dir.setLast(i, c.addr)
+		}
 		s.index.use(c.addr, owner, life, s.list(c.addr))
-		s.dir.setLast(i, c.addr)
 		s.changed = true
 	}
 	return leases

@@ -3,7 +3,6 @@ package lease
 import (
 	"bufio"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -99,7 +98,7 @@ func (x *index) slots() []slot {
 		if _, err := io.ReadFull(r, buf[:]); err != nil {
 			return all
 		}
-		if _, err := binary.Decode(buf[:], order, &s); err == nil && (s.State == used || s.State == released) {
+		if unmarshal(buf[:], &s) == nil && (s.State == used || s.State == released) {
 			all = append(all, s)
 		}
 	}
@@ -144,7 +143,7 @@ func (x *index) unvisited(l list, p Pool) (a netip.Addr, left uint64, ok bool) {
 		a = p.after(a)
 		left--
 		if n, _ := x.find(a); n == 0 {
-			return a, left, true
+			return a, left, x.err == nil
 		}
 	}
 	return a, 0, false
@@ -253,12 +252,12 @@ func (s *Store) Exhausted() error {
 	var errs []error
 	for i, p := range s.pools {
 		l := s.index.list(uint32(i + 1))
-		if l.Used < p.Total() {
+		if uint64(l.Used) < p.Total() {
 			continue
 		}
 		ok, err := s.reclaimable(p)
 		if err == nil && !ok {
-			err = &ExhaustedError{p, l.Used, p.Total()}
+			err = &ExhaustedError{p, uint64(l.Used), p.Total()}
 		}
 		errs = append(errs, err)
 	}
