@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dockyard-cni/dockyard/pkg/nat"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -47,7 +48,16 @@ func (o *object) Apply(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return o.flush()
+}
+
+// flush forgets the connections to the published ends of what was made.
+func (o *object) flush() error {
+	var ends []nat.Mapping
+	for _, w := range o.wants {
+		ends = append(ends, w.claims...)
+	}
+	return nat.FlushConntrack(ends)
 }
 
 // free looks, under the lock, whether the object can be made.
@@ -179,22 +189,29 @@ func (o *object) Remove(ctx context.Context) error {
 	}
 	defer release(held)
 	var errs []error
+	var ends []nat.Mapping
 	for _, w := range o.wants {
-		lines, err := o.removal(w.family)
+		entries, err := o.in(w.family, o.kind.shared)
+		var lines []string
+		if err == nil {
+			lines, err = o.removal(w.family, entries)
+		}
 		if err == nil && len(lines) > 0 {
 			err = w.restore(ctx, held, lines)
 		}
 		errs = append(errs, err)
+		for _, e := range entries {
+			if m, ok := e.mapping(w.family); ok {
+				ends = append(ends, m)
+			}
+		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, nat.FlushConntrack(ends))...)
 }
 
-// removal returns the lines that remove what is there of the object in f.
-func (o *object) removal(f *family) ([]string, error) {
-	entries, err := o.in(f, o.kind.shared)
-	if err != nil {
-		return nil, err
-	}
+// removal returns the lines that remove what is there of the object in f, where
+// entries are its rules in the shared chain.
+func (o *object) removal(f *family, entries []rule) ([]string, error) {
 	chains := o.kind.chains(o.mark)
 	if len(entries) == 0 {
 		if ok, err := f.exists(chains...); !ok {

@@ -2,6 +2,8 @@ package iptables
 
 import (
 	"fmt"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/nat"
@@ -52,6 +54,24 @@ func (r rule) takes(m nat.Mapping) bool {
 	return (proto == m.Protocol.String() || proto == fmt.Sprint(uint8(m.Protocol))) &&
 		r.value("--dport") == fmt.Sprint(m.HostPort) &&
 		(ip == "" || !m.HostIP.IsValid() || strings.HasPrefix(ip, m.HostIP.String()+"/"))
+}
+
+// mapping reads back the published end that an entry of the shared chain is
+// for; of the target only the family is known there.
+func (r rule) mapping(f *family) (m nat.Mapping, ok bool) {
+	port, err := strconv.ParseUint(r.value("--dport"), 10, 16)
+	if err != nil {
+		return m, false
+	}
+	m.HostPort = uint16(port)
+	if m.Protocol, ok = nat.ParseProtocol(r.value("-p")); !ok {
+		return m, false
+	}
+	if ip, err := netip.ParsePrefix(r.value("-d")); err == nil {
+		m.HostIP = ip.Addr()
+	}
+	m.Target = netip.AddrPortFrom(f.loopback.Addr(), 0)
+	return m, true
 }
 
 // parse reads one line of iptables -S; ok is false if it is no rule.
