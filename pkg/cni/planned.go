@@ -261,8 +261,10 @@ func newAttachment(r *Request, res *current.Result) (*Attachment, error) {
 // newResult reports the links, and the addresses as the last one's.
 func newResult(a *Attachment, links []*current.Interface) *current.Result {
 	res := &current.Result{CNIVersion: current.ImplementedSpecVersion, Interfaces: links, Routes: a.Routes, DNS: a.DNS}
-	if !a.Base.DNS.IsEmpty() {
-		res.DNS = a.Base.DNS
+	for _, dns := range []types.DNS{a.Base.DNS, a.runtimeDNS()} { // the runtime's comes last, so wins
+		if !dns.IsEmpty() {
+			res.DNS = dns
+		}
 	}
 	for _, ip := range a.IPs {
 		c := &current.IPConfig{Address: ip.net(), Interface: current.Int(len(links) - 1)}

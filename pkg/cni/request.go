@@ -216,3 +216,20 @@ func DefaultRoute(ipv6 bool) net.IPNet {
 	}
 	return net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 }
+
+// runtimeDNS returns runtimeConfig.dns, whose keys CONVENTIONS.md names
+// differently from those of a result.
+func (r *Request) runtimeDNS() types.DNS {
+	var c struct {
+		RuntimeConfig struct {
+			DNS struct {
+				Servers  []string `json:"servers"`
+				Searches []string `json:"searches"`
+				Options  []string `json:"options"`
+			} `json:"dns"`
+		} `json:"runtimeConfig"`
+	}
+	_ = json.Unmarshal(r.Config, &c) // another's key of that name changes nothing
+	d := c.RuntimeConfig.DNS
+	return types.DNS{Nameservers: d.Servers, Search: d.Searches, Options: d.Options}
+}
