@@ -67,7 +67,7 @@ func load(r *cni.Request) (*config, *conf.Report) {
 	var outer runtime
 	// What has a wrong type here is another plugin's to judge, or is missed below.
 	_ = json.Unmarshal(r.Config, &outer)
-	if len(outer.IPAM) == 0 {
+	if len(outer.IPAM) == 0 || string(outer.IPAM) == "null" {
 		report.Missing("ipam", `an object such as {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]}`)
 	} else {
 		conf.DecodeAt("ipam", outer.IPAM, c, report)
