@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -11,6 +12,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
@@ -19,7 +21,19 @@ import (
 const name = "lo"
 
 func main() {
-	cni.Main("loopback", cni.Planned{New: func() cni.Config { return &config{} }, Scopes: scopes})
+	cni.Main("loopback", plugin{cni.Planned{New: func() cni.Config { return &config{} }, Scopes: scopes}})
+}
+
+// A plugin is Planned, but that behind another plugin the result is the other's:
+// the address of a container is not 127.0.0.1.
+type plugin struct{ cni.Planned }
+
+func (p plugin) Add(ctx context.Context, r *cni.Request) (*current.Result, error) {
+	res, err := p.Planned.Add(ctx, r)
+	if err == nil && r.Prev != nil {
+		res = r.Prev
+	}
+	return res, err
 }
 
 type config struct{ cni.Base }
@@ -40,6 +54,28 @@ func scopes(*cni.Request) []state.Scope { return nil }
 // Links implements cni.Linker.
 func (*config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
 	lo, err := attach.Interface(a.NetNS, name)
-	a.IPs = []cni.IP{{Prefix: netip.MustParsePrefix("127.0.0.1/8")}, {Prefix: netip.MustParsePrefix("::1/128")}}
+	if err != nil {
+		return nil, err
+	}
+	lo.Mac = "00:00:00:00:00:00"
+	a.IPs, err = addresses(a.NetNS)
 	return []*current.Interface{lo}, err
+}
+
+// addresses reads those that the kernel gave the link: without IPv6 one less.
+func addresses(ns *netns.NS) (ips []cni.IP, err error) {
+	err = ns.Do(func() error {
+		lo, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		addrs, err := lo.Addrs()
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				ips = append(ips, cni.IP{Prefix: p})
+			}
+		}
+		return err
+	})
+	return ips, err
 }
