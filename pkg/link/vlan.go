@@ -13,27 +13,28 @@ import (
 )
 
 // A PortVLAN is the VLANs of a bridge port. A new port is in the bridge's
-// default VLAN 1; unless KeepDefault is set it leaves that one.
+// default VLAN; unless KeepDefault is set it leaves that one for Untagged.
 type PortVLAN struct {
 	Link        string
-	Untagged    int // 0: none
+	Untagged    int // of frames without a tag
 	Tagged      []int
-	KeepDefault bool
+	KeepDefault bool // frames of the default VLAN go out too, without a tag
 }
 
-const defaultVLAN = 1
+// DefaultVLAN is the one that a new port is in.
+const DefaultVLAN = 1
+
+func (p PortVLAN) leavesDefault() bool { return !p.KeepDefault && p.Untagged != DefaultVLAN }
 
 // Key implements state.Resource.
 func (p PortVLAN) Key() string { return "vlan " + p.Link }
 
 func (p PortVLAN) String() string {
-	s := fmt.Sprintf("bridge vlan del dev %s vid %d", p.Link, defaultVLAN)
-	if p.KeepDefault {
-		s = "bridge vlan show dev " + p.Link
+	s := ""
+	if p.leavesDefault() {
+		s = fmt.Sprintf("bridge vlan del dev %s vid %d ; ", p.Link, DefaultVLAN)
 	}
-	if p.Untagged != 0 {
-		s += fmt.Sprintf(" ; bridge vlan add dev %s vid %d pvid untagged", p.Link, p.Untagged)
-	}
+	s += fmt.Sprintf("bridge vlan add dev %s vid %d pvid untagged", p.Link, p.Untagged)
 	for _, id := range p.Tagged {
 		s += fmt.Sprintf(" ; bridge vlan add dev %s vid %d", p.Link, id)
 	}
@@ -41,17 +42,14 @@ func (p PortVLAN) String() string {
 }
 
 func (p PortVLAN) want() map[int]uint16 {
-	const untagged = nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED
 	want := map[int]uint16{}
-	if p.KeepDefault {
-		want[defaultVLAN] = untagged
-	}
 	for _, id := range p.Tagged {
 		want[id] = 0
 	}
-	if p.Untagged != 0 {
-		want[p.Untagged] = untagged
+	if p.KeepDefault {
+		want[DefaultVLAN] = nl.BRIDGE_VLAN_INFO_UNTAGGED
 	}
+	want[p.Untagged] = nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED
 	return want
 }
 
@@ -106,8 +104,8 @@ func (p PortVLAN) Apply(context.Context) error {
 	}
 	want := p.want()
 	for id, flags := range want {
-		pvid := flags != 0
-		if err := h.BridgeVlanAdd(l, uint16(id), pvid, pvid, false, true); err != nil {
+		pvid, untagged := flags&nl.BRIDGE_VLAN_INFO_PVID != 0, flags&nl.BRIDGE_VLAN_INFO_UNTAGGED != 0
+		if err := h.BridgeVlanAdd(l, uint16(id), pvid, untagged, false, true); err != nil {
 			return fmt.Errorf("vlan %d: %w", id, err)
 		}
 	}

@@ -189,7 +189,10 @@ func (c *config) planPort(p *state.Plan, a *cni.Attachment) {
 }
 
 func (c *config) portVLAN(host string) link.PortVLAN {
-	v := link.PortVLAN{Link: host, Untagged: c.VLAN, KeepDefault: c.PreserveDefaultVLAN && c.VLAN == 0}
+	v := link.PortVLAN{Link: host, Untagged: c.VLAN, KeepDefault: c.PreserveDefaultVLAN}
+	if c.VLAN == 0 { // a trunk alone: as with the reference plugin
+		v.Untagged = link.DefaultVLAN
+	}
 	for _, t := range c.VLANTrunk {
 		low, high := t.ids()
 		for id := low; id <= high; id++ {
