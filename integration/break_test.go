@@ -244,12 +244,19 @@ func (l *lab) nftDamages(words []string, object string) []damage {
 		return nil
 	}
 	table := words[2] + " " + words[3]
+	// The rules that all networks share are the same in every example.
+	if _, shared := l.base[object]; shared && words[1] != "element" && words[2] == "inet" && l.net.Name != "bridge" {
+		return nil
+	}
 	switch kind := words[1]; kind {
 	case "table":
 		return []damage{{name: object, command: "nft delete table " + table, says: []string{words[3]}}}
 	case "rule":
-		return l.ruleDamages(table, words[4], object)
+		return l.ruleDamages(table, words[4])
 	case "chain":
+		if l.ruleDamages(table, words[4]) == nil {
+			return nil // empty as it is
+		}
 		return []damage{{name: "flush " + object, command: "nft flush chain " + table + " " + words[4], says: []string{words[4]}}}
 	case "element":
 		_, text, _ := strings.Cut(object, table+" "+words[4]+" ")
@@ -264,8 +271,8 @@ func (l *lab) nftDamages(words []string, object string) []damage {
 			command: fmt.Sprintf("nft 'delete element %s %s { %s }'", table, words[4], k),
 			says:    append(strings.Split(k, " . "), strings.Trim(k, `"`), words[4]),
 		}
-		if words[4] == "owners" { // by which DEL finds the rest
-			d.undo = "nft delete table " + table
+		if words[4] == "owners" { // by which DEL finds the rest, and CHECK names that
+			d.undo, d.says = "nft delete table "+table, []string{words[3]}
 		}
 		return []damage{d}
 	}
@@ -274,7 +281,7 @@ func (l *lab) nftDamages(words []string, object string) []damage {
 
 // ruleDamages deletes a rule of a chain by its handle: they are found in the
 // order of the chain, so each rule of a chain is a damage of its own by number.
-func (l *lab) ruleDamages(table, chain, _ string) []damage {
+func (l *lab) ruleDamages(table, chain string) []damage {
 	l.Helper()
 	var out []damage
 	for line := range strings.Lines(l.h.Run("nft", "-a", "list", "chain", strings.Fields(table)[0], strings.Fields(table)[1], chain)) {
@@ -373,9 +380,11 @@ func sysctlDamages(dir string, now, before []string) []damage {
 	return out
 }
 
-// derived are values that the kernel changes with ip_forward.
+// derived are values that the kernel changes with ip_forward, and accept_ra,
+// which is changed once, before IPv6 forwarding, so as not to lose routes by it.
 func derived(dir, name string) bool {
-	return strings.HasPrefix(dir, "net/ipv4/conf/") && (name == "forwarding" || name == "accept_redirects") ||
+	return name == "accept_ra" && dir == "net/ipv6/conf/lo" ||
+		strings.HasPrefix(dir, "net/ipv4/conf/") && (name == "forwarding" || name == "accept_redirects") ||
 		strings.HasPrefix(dir, "net/ipv6/conf/") && name == "forwarding" && !strings.HasSuffix(dir, "/all")
 }
 

@@ -22,18 +22,16 @@ type example struct {
 	caps     map[string]any
 }
 
-// examples are all files of conf-examples, and what the tests want beyond.
+// examples are all files of conf-examples.
 func examples(t *testing.T) []example {
 	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(testnet.Root(), "conf-examples", "*.conflist"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no conflist in conf-examples (%v)", err)
+	}
 	var out []example
-	for _, dir := range []string{"conf-examples", "integration/testdata/conflist"} {
-		paths, err := filepath.Glob(filepath.Join(testnet.Root(), dir, "*.conflist"))
-		if err != nil || len(paths) == 0 {
-			t.Errorf("no conflist in %s (%v)", dir, err)
-		}
-		for _, path := range paths {
-			out = append(out, readExample(t, path))
-		}
+	for _, path := range paths {
+		out = append(out, readExample(t, path))
 	}
 	return out
 }

@@ -149,9 +149,6 @@ func collect(t *testing.T, e example) {
 	}
 	l := newLab(t, e, count)
 	other := readExample(t, "testdata/conflist/other.conflist")
-	if e.name == other.name {
-		other = readExample(t, "testdata/conflist/other-iptables.conflist")
-	}
 	foreign := l.network(other)
 	b := other.attachment(l.h, foreign, 5)
 	l.h.Container(b.ID)
@@ -249,7 +246,7 @@ func failEverywhere(t *testing.T, e example) {
 			hit, err := l.interfere("ADD", p, n, "EIO", "-all")
 			l.net = plain
 			if err != nil && hit != "" {
-				l.is(before, "EIO from %s", hit)
+				l.is(before, "EIO from %s: %v", hit, err)
 			}
 			l.del(l.atts[0])
 			if hit == "" {

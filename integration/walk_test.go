@@ -70,9 +70,6 @@ func walk(t *testing.T, e example) {
 	const steps = 25
 	l := newLab(t, e, 3)
 	other := readExample(t, "testdata/conflist/other.conflist")
-	if e.name == other.name {
-		other = readExample(t, "testdata/conflist/other-iptables.conflist")
-	}
 	count := 3
 	if e.static() {
 		count = 1

@@ -20,8 +20,8 @@ import (
 //
 //	trace -n 7 -do kill|kill-one|EIO -report FILE [-all] command arg...
 //
-// With -all the calls count too that only prepare a change (setns, flock,
-// clone): they can fail, but to be killed there is the same as to be killed
+// With -all the calls count too that only prepare a change (socket,
+// flock, clone): they can fail, but to be killed there is the same as to be killed
 // before the change that follows. kill ends all processes just before that call, kill-one only the one that
 // makes it; an errno makes the call fail instead of happening. The report says
 // which call it was and is not written if there were fewer. strace(1) can
@@ -226,11 +226,11 @@ var named = map[uint64]string{
 }
 
 // prepares names a call that may fail and after which a change comes. New
-// threads do not count: the Go runtime starts them when it likes.
+// threads do not count: the Go runtime starts them when it likes. Nor does
+// setns(2): half of those go back to where the thread came from, which cannot
+// fail, and the netlink library relies on that.
 func prepares(r *unix.PtraceRegs) string {
 	switch r.Orig_rax {
-	case unix.SYS_SETNS:
-		return "setns"
 	case unix.SYS_FLOCK:
 		return "flock"
 	case unix.SYS_FSYNC, unix.SYS_FDATASYNC:

@@ -1,0 +1,209 @@
+package integration
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/dockyard-cni/dockyard/pkg/backend"
+	"github.com/dockyard-cni/dockyard/pkg/iptables"
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/nat"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
+)
+
+var (
+	mark = owner.Key{Network: "net", ContainerID: "c1", IfName: "eth0"}.Mark()
+	mac  = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+)
+
+const (
+	bridged = "ip link add br0 type bridge; ip link set br0 up; ip link add v0 type veth peer name v1; ip link set v0 master br0 up; ip link set v1 up"
+	inC1    = "ip netns exec c1 "
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func publish() nat.Publish {
+	return nat.Publish{
+		Mark: mark, Bridge: "br0", Source: nat.Hairpin, MarkBit: 13,
+		Mappings: []nat.Mapping{
+			{HostPort: 8080, Protocol: nat.TCP, Target: netip.MustParseAddrPort("10.1.0.2:80")},
+			{HostPort: 8080, Protocol: nat.UDP, Target: netip.MustParseAddrPort("[fd00::2]:80"), HostIP: netip.MustParseAddr("2001:db8::1")},
+		},
+	}
+}
+
+func masquerade() nat.Masquerade {
+	return nat.Masquerade{Mark: mark, Bridge: "br0", Addrs: []netip.Prefix{prefix("10.1.0.2/24"), prefix("fd00::2/64")}}
+}
+
+// cases hold every type of resource to its contract; c1 is a container.
+func cases(c1 *netns.NS) []testnet.Case {
+	var all []testnet.Case
+	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), sysctlCases(), nftCases(), iptablesCases(), requirements()} {
+		all = append(all, some...)
+	}
+	return all
+}
+
+func linkCases(c1 *netns.NS) []testnet.Case {
+	veth := link.Veth{Host: "veth0", Bridge: "br0", NS: c1, Peer: "eth0", MAC: mac, MTU: 1400, Mark: mark}
+	return []testnet.Case{
+		{Resource: link.Bridge{Name: "br0", MTU: 1400}, Role: state.Ensure, Breaks: map[string]string{
+			"ip link set br0 down": "down",
+			"ip link del br0":      "absent",
+		}},
+		{Resource: veth, Role: state.Own, Setup: "ip link add br0 type bridge; ip link set br0 up", Breaks: map[string]string{
+			"ip link set veth0 down":                            "down",
+			"ip link set veth0 nomaster":                        "br0",
+			"ip link set veth0 mtu 1300":                        "mtu",
+			"ip link set veth0 alias ''":                        "alias",
+			inC1 + "ip link set eth0 down":                      "eth0",
+			inC1 + "ip link set eth0 address 02:00:00:00:00:09": "02:00:00:00:00:09",
+			"ip link del veth0":                                 "absent",
+		}},
+		{Resource: link.Port{Link: "v0", Hairpin: true, Isolated: true}, Role: state.Ensure, Stays: true, Before: "hairpin", Setup: bridged, Breaks: map[string]string{
+			"bridge link set dev v0 hairpin off":  "hairpin",
+			"bridge link set dev v0 isolated off": "isolated",
+		}},
+		{Resource: link.Up{NS: netns.Host(), Name: "v0"}, Role: state.Ensure, Before: "down", Setup: "ip link add v0 type veth peer name v1", Breaks: map[string]string{
+			"ip link set v0 down": "down",
+		}},
+		{Resource: link.Announce{NS: netns.Host(), Link: "v1"}, Role: state.Ensure, Unseen: true, Setup: bridged},
+	}
+}
+
+func routeCases() []testnet.Case {
+	host, v0 := netns.Host(), "ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; "
+	addr := route.Addr{NS: host, Link: "v0", Prefix: prefix("10.1.0.1/24")}
+	return []testnet.Case{
+		{Resource: addr, Role: state.Ensure, Setup: v0, Breaks: map[string]string{"ip addr del 10.1.0.1/24 dev v0": "absent"}},
+		{Resource: route.Addr{NS: host, Link: "v0", Prefix: prefix("fd00::1/64")}, Role: state.Ensure, Setup: v0,
+			Breaks: map[string]string{"ip addr del fd00::1/64 dev v0": "absent"}},
+		{Resource: route.Only{Addr: addr}, Role: state.Ensure, Stays: true, Before: "10.9.0.1", Setup: v0 + "ip addr add 10.1.0.1/24 dev v0; ip addr add 10.9.0.1/24 dev v0",
+			Breaks: map[string]string{"ip addr add 10.8.0.1/24 dev v0": "10.8.0.1"}},
+		{Resource: route.Route{NS: host, Link: "v0", Dst: prefix("10.2.0.0/16"), GW: netip.MustParseAddr("10.1.0.2"), MTU: 1300, Metric: 7}, Role: state.Ensure, Remake: true,
+			Setup: v0 + "ip addr add 10.1.0.1/24 dev v0", Breaks: map[string]string{
+				"ip route del 10.2.0.0/16 metric 7":                                  "absent",
+				"ip route replace 10.2.0.0/16 via 10.1.0.2 dev v0 metric 7 mtu 1200": "mtu",
+			}},
+		{Resource: route.Route{NS: host, Link: "v0", Dst: prefix("::/0"), GW: netip.MustParseAddr("fd00::2")}, Role: state.Ensure,
+			Setup: v0 + "ip addr add fd00::1/64 dev v0 nodad", Breaks: map[string]string{"ip -6 route del default": "absent"}},
+	}
+}
+
+func sysctlCases() []testnet.Case {
+	return []testnet.Case{
+		{Resource: sysctl.Set(netns.Host(), "net/ipv4/conf/lo/arp_notify", "1", "net/ipv6/conf/lo/accept_dad", "0"), Role: state.Ensure, Stays: true, Before: "arp_notify",
+			Breaks: map[string]string{
+				"sysctl -qw net.ipv4.conf.lo.arp_notify=0": "arp_notify",
+				"sysctl -qw net.ipv6.conf.lo.accept_dad=1": "accept_dad",
+			}},
+		{Resource: sysctl.Forwarding{}, Role: state.Ensure, Stays: true, Before: "ip_forward",
+			Breaks: map[string]string{"sysctl -qw net.ipv4.ip_forward=0": "ip_forward"}},
+		{Resource: sysctl.Forwarding{IPv6: true}, Role: state.Ensure, Stays: true, Before: "forwarding",
+			Breaks: map[string]string{"sysctl -qw net.ipv6.conf.all.forwarding=0": "forwarding"}},
+	}
+}
+
+func nftCases() []testnet.Case {
+	policy := nft.Policy{Bridge: "br0", V4: nft.NAT, V6: nft.Routed, Trusted: []string{"eth9"}}
+	drop := "iptables -P FORWARD DROP; ip6tables -P FORWARD DROP"
+	return []testnet.Case{
+		{Resource: nft.Table(), Role: state.Ensure, Stays: true, Breaks: map[string]string{
+			"nft delete table inet dockyard":         "absent",
+			"nft flush chain inet dockyard forward":  "forward",
+			"nft add rule inet dockyard input drop":  "input",
+			"nft flush chain inet dockyard internal": "internal",
+		}},
+		{Resource: nft.Publish(publish()), Role: state.Own, Setup: base, Breaks: map[string]string{
+			"nft delete element inet dockyard ports4 '{ tcp . 8080 }'":                   "8080",
+			"nft delete element inet dockyard hostports6 '{ 2001:db8::1 . udp . 8080 }'": "8080",
+		}},
+		{Resource: nft.Masquerade(masquerade()), Role: state.Own, Setup: base, Breaks: map[string]string{
+			"nft delete element inet dockyard masq4 '{ 10.1.0.2 }'": "10.1.0.2",
+			"nft delete element inet dockyard masq6 '{ fd00::2 }'":  "fd00::2",
+		}},
+		{Resource: policy.Resource(), Role: state.Ensure, Setup: base, Breaks: map[string]string{
+			`nft delete element inet dockyard pairs '{ "br0" . "br0" }'`: "br0",
+			`nft delete element inet dockyard to '{ ipv4 . "br0" }'`:     "br0",
+		}},
+		{Resource: nft.Hairpin("br0"), Role: state.Ensure, Setup: base, Breaks: map[string]string{
+			`nft delete element inet dockyard hairpins '{ "br0" . "br0" }'`: "br0",
+		}},
+		{Resource: nft.ForwardAccept("br0"), Role: state.Ensure, Stays: true, Before: "FORWARD", Setup: drop, Breaks: map[string]string{
+			"iptables -F FORWARD":  "FORWARD",
+			"ip6tables -F FORWARD": "FORWARD",
+		}},
+		{Resource: nft.SpoofTable(), Role: state.Ensure, Stays: true, Breaks: map[string]string{
+			"nft delete table bridge dockyard":           "absent",
+			"nft flush chain bridge dockyard prerouting": "rules",
+		}},
+		{Resource: nft.SpoofCheck(mark, "v0", mac), Role: state.Own, Setup: spoofBase, Breaks: map[string]string{
+			"nft flush chain bridge dockyard v0":                  "v0",
+			`nft delete element bridge dockyard ports '{ "v0" }'`: "absent",
+		}},
+	}
+}
+
+// What a plan ensures before these is made by the contract itself.
+const (
+	base      = "TABLE"
+	spoofBase = "SPOOF"
+)
+
+func iptablesCases() []testnet.Case {
+	return []testnet.Case{
+		{Resource: iptables.Publish(publish()), Role: state.Own, Breaks: map[string]string{
+			"iptables -t nat -S | grep -- --dport | grep -m1 -- 8080 | sed 's/^-A/iptables -t nat -D/' | sh": "8080",
+		}},
+		{Resource: iptables.Masquerade(masquerade()), Role: state.Own, Breaks: map[string]string{
+			"iptables -t nat -F POSTROUTING": "POSTROUTING",
+		}},
+	}
+}
+
+func requirements() []testnet.Case {
+	var all []testnet.Case
+	for _, b := range []backend.Backend{backend.NFTables(), backend.IPTables()} {
+		all = append(all, testnet.Case{Resource: b.Ready, Role: state.Require})
+	}
+	return all
+}
+
+func TestContract(t *testing.T) {
+	held := map[string]bool{
+		// The kernel may be built without VLAN filtering: see TestVLAN of pkg/link.
+		"link.PortVLAN": true, "link.BridgeVLAN": true,
+	}
+	for i := range cases(netns.Host()) {
+		c := cases(netns.Host())[i]
+		held[c.TypeOf()] = true
+		t.Run(c.TypeOf()+" "+strings.Fields(c.Key())[0], func(t *testing.T) {
+			h := testnet.New(t)
+			h.Container("c1")
+			c := cases(netns.At(h.Path("c1")))[i]
+			ensure := map[string]state.Resource{base: nft.Table(), spoofBase: nft.SpoofTable()}[c.Setup]
+			if ensure != nil {
+				c.Setup = ""
+				if err := ensure.Apply(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			testnet.Contract(t, h, c)
+		})
+	}
+	for _, name := range testnet.Types(t) {
+		if !held[name] {
+			t.Errorf("%s is a resource without a case here", name)
+		}
+	}
+}
