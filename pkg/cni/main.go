@@ -67,15 +67,19 @@ func run(name string, v Verbs) int {
 }
 
 // printResult writes the result of ADD in the version of the configuration. One
-// that the version has no form for (0.2.0 knows no attachment without address)
-// is as if ADD had failed: nothing may be left of it.
+// that the version has no form for (0.2.0 knows no attachment without address),
+// or that nobody takes, is as if ADD had failed: nothing may be left of it.
 func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) error {
 	out, err := res.GetAsVersion(r.CNIVersion)
 	if err != nil {
 		err = Errorf(CodeConfig, "cniVersion: found %q, which cannot express the result (%w), want \"0.3.0\" or later", r.CNIVersion, err)
+	} else {
+		err = out.Print()
+	}
+	if err != nil {
 		return errors.Join(err, v.Del(context.WithoutCancel(ctx), r))
 	}
-	return out.Print()
+	return nil
 }
 
 // A mainCall is one run of a plugin. It keeps the verb's own error, as skel
