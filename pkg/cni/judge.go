@@ -63,7 +63,9 @@ func (p Planned) Preview(args *skel.CmdArgs, ipam *current.Result) (state.Plan, 
 		return nil, report, err
 	}
 	if _, makes := c.(Linker); !makes {
-		ipam = r.Prev
+		if ipam = r.Prev; ipam == nil {
+			return nil, report, r.needsPrev()
+		}
 	}
 	a, err := newAttachment(r, ipam)
 	if err == nil && r.Prev == nil {

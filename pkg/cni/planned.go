@@ -155,12 +155,16 @@ func resolve(ctx context.Context, c Config, a *Attachment) error {
 	return nil
 }
 
+func (r *Request) needsPrev() error {
+	return Errorf(CodeConfig, "prevResult: missing, want the result of an earlier plugin; put %q after one that makes the interface", r.Type)
+}
+
 // addChained adjusts what an earlier plugin made. What is left of an attachment
 // of the same name is a dead one's: had it been alive, the plugin that makes
 // the interface would have refused.
 func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current.Result, error) {
 	if r.Prev == nil {
-		return nil, Errorf(CodeConfig, "prevResult: missing, want the result of an earlier plugin; put %q after one that makes the interface", r.Type)
+		return nil, r.needsPrev()
 	}
 	a, err := newAttachment(r, r.Prev)
 	if err != nil {
