@@ -75,7 +75,9 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-func config(version string) string { return `{"cniVersion": "` + version + `", "name": "net", "type": "test"}` }
+func config(version string) string {
+	return `{"cniVersion": "` + version + `", "name": "net", "type": "test"}`
+}
 
 // The specification's form of an error, with the version of the configuration.
 func TestErrorForm(t *testing.T) {

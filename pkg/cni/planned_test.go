@@ -226,11 +226,11 @@ func TestDel(t *testing.T) {
 	for config, ipam := range map[string]string{
 		withIPAM: "DEL",
 		`{"name": "net", "number": "x", "ipam": {"type": "ipam", "ranges": 5}}`: "DEL",
-		`{"name": "net", "ipam": "ipam"}`:             "",
-		`{"name": "net", "ipam": {"type": 5}}`:        "",
-		`{"name": "net", "ipam": {"type": "absent"}}`: "",
-		`{"name": "net", "ipam": {}}`:                 "",
-		`{"name": "net"}`:                             "",
+		`{"name": "net", "ipam": "ipam"}`:                                       "",
+		`{"name": "net", "ipam": {"type": 5}}`:                                  "",
+		`{"name": "net", "ipam": {"type": "absent"}}`:                           "",
+		`{"name": "net", "ipam": {}}`:                                           "",
+		`{"name": "net"}`:                                                       "",
 	} {
 		verbs := installIPAM(t)
 		s := &stage{}

@@ -43,10 +43,10 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	if len(c.mappings) > 0 || a.Prev == nil {
 		p.Require(c.backend.Ready)
 	}
-	if len(c.mappings) == 0 {
+	links := a.HostLinks()
+	if len(c.mappings) == 0 || len(links) == 0 { // Resolve has refused the latter
 		return p
 	}
-	links := a.HostLinks()
 	bridge, last := links[0], links[len(links)-1]
 	if c.backend.Name == backend.NFTables().Name {
 		p.Ensure(nft.Table(), nft.Hairpin(bridge))

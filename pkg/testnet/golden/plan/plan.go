@@ -5,6 +5,7 @@ package plan
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,4 +68,25 @@ func result(t *testing.T, answer string) *current.Result {
 		t.Fatal("ipam.json: ", err)
 	}
 	return res
+}
+
+// Twice plans a configuration twice, for fuzz targets: the outcome must be the
+// same, whatever it is.
+func Twice(t *testing.T, p cni.Planned, conf []byte, ipam *current.Result) {
+	t.Helper()
+	answer, err := json.Marshal(ipam)
+	if err != nil {
+		return // an address that is none
+	}
+	text := func() string {
+		res := &current.Result{} // a plan may complete what it is given
+		if err := json.Unmarshal(answer, res); err != nil {
+			return err.Error()
+		}
+		plan, report, err := p.Preview(Args(string(conf)), res)
+		return fmt.Sprint(plan, report.Problems(), report.Warnings(), err)
+	}
+	if a, b := text(), text(); a != b {
+		t.Errorf("%s\nplanned twice:\n%s\n%s", conf, a, b)
+	}
 }
