@@ -73,7 +73,7 @@ func (i ipam) del(ctx context.Context) error {
 	}
 	if err := i.find(); err != nil {
 		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn("addresses are not given back: " + err.Error())
-		return nil
+		return nil //nolint:nilerr // as said
 	}
 	return i.call(ctx, invoke.DelegateDel)
 }

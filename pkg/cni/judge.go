@@ -59,7 +59,7 @@ func (p Planned) Preview(args *skel.CmdArgs, ipam *current.Result) (state.Plan, 
 		return nil, &conf.Report{}, err
 	}
 	c, report := p.judge(r)
-	if err := report.Err(); err != nil {
+	if err = report.Err(); err != nil {
 		return nil, report, err
 	}
 	if _, makes := c.(Linker); !makes {

@@ -18,6 +18,7 @@ import (
 
 // request is a call for interface eth0 of container c1 on network net.
 func request(t testing.TB, conf string) *Request {
+	t.Helper()
 	r, err := newRequest(&skel.CmdArgs{ContainerID: "c1", IfName: "eth0", Netns: "/proc/self/ns/net", StdinData: []byte(conf)})
 	if err != nil {
 		t.Fatal(err)

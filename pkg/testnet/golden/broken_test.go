@@ -67,6 +67,7 @@ type catalogue struct {
 }
 
 func newCatalogue(t *testing.T, plugin string) catalogue {
+	t.Helper()
 	c := catalogue{t, testnet.New(t), testnet.Bin(t), plugin}
 	c.h.Container("c1")
 	return c

@@ -58,6 +58,7 @@ func Open(t testing.TB, path string) *Archive {
 
 // Each runs f as a subtest for every archive that the pattern finds.
 func Each(t *testing.T, pattern string, f func(*testing.T, *Archive)) {
+	t.Helper()
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no archive is called %s (%v)", pattern, err)

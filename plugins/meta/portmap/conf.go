@@ -73,6 +73,17 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	if len(rep.Problems()) == before && !rep.Undecoded("backend") {
 		c.validateConditions(rep) // each backend has its own words
 	}
+	c.validateMarks(rep)
+	c.validateModes(rep)
+	if c.Listeners != allow && c.Listeners != refuse {
+		rep.Bad("hostListeners", c.Listeners, `"allow" or "refuse"`)
+	}
+	for i, m := range c.RuntimeConfig.PortMappings {
+		c.validateMapping(conf.Index("runtimeConfig.portMappings", i), m, rep)
+	}
+}
+
+func (c *config) validateMarks(rep *conf.Report) {
 	if c.MarkMasqBit != nil {
 		rep.Range("markMasqBit", *c.MarkMasqBit, 0, 31)
 		if c.ExternalSetMarkChain != nil {
@@ -82,6 +93,9 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	if s := c.ExternalSetMarkChain; s != nil && (*s == "" || len(*s) > 28 || strings.HasPrefix(*s, "-") || strings.ContainsAny(*s, " \t\n")) {
 		rep.Bad("externalSetMarkChain", *s, "the name of an iptables chain, 1 to 28 bytes without space, that does not begin with '-'")
 	}
+}
+
+func (c *config) validateModes(rep *conf.Report) {
 	for _, m := range []struct{ path, mode string }{
 		{"gatewayMode", c.GatewayMode}, {"gatewayModeIPv4", c.GatewayModeIPv4}, {"gatewayModeIPv6", c.GatewayModeIPv6},
 	} {
@@ -93,12 +107,6 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	}
 	if (c.routed(false) || c.routed(true)) && c.backend.Name == "iptables" {
 		rep.Conflict("gatewayMode, backend", "routed networks are filtered by nftables; take backend out")
-	}
-	if c.Listeners != allow && c.Listeners != refuse {
-		rep.Bad("hostListeners", c.Listeners, `"allow" or "refuse"`)
-	}
-	for i, m := range c.RuntimeConfig.PortMappings {
-		c.validateMapping(conf.Index("runtimeConfig.portMappings", i), m, rep)
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 // what an example does: a section for each plugin of the list, kept by the test
 // of that plugin.
 func Examples(t *testing.T, plugin string, p cni.Planned) {
+	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(testnet.Root(), "conf-examples", "*.conflist"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no examples (%v)", err)

@@ -25,6 +25,7 @@ import (
 //	warnings.txt  what is said on stderr, if anything
 func Test(t *testing.T, p cni.Planned) {
 	golden.Each(t, "testdata/plan/*.txtar", func(t *testing.T, a *golden.Archive) {
+		t.Helper()
 		conf, ok := a.Input("conf.json")
 		if !ok {
 			t.Fatal("no conf.json")
