@@ -11,4 +11,6 @@ var planned = cni.Planned{New: newConfig, Scopes: scopes}
 
 func TestPlan(t *testing.T) { plan.Test(t, planned) }
 
+func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, planned) }
+
 func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "bridge", planned) }

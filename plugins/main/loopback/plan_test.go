@@ -11,4 +11,6 @@ var planned = cni.Planned{New: func() cni.Config { return &config{} }, Scopes: s
 
 func TestPlan(t *testing.T) { plan.Test(t, planned) }
 
+func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, planned) }
+
 func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "loopback", planned) }
