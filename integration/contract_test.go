@@ -66,7 +66,7 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 			"ip link set veth0 nomaster":                        "br0",
 			"ip link set veth0 mtu 1300":                        "mtu",
 			"ip link set veth0 alias ''":                        "alias",
-			inC1 + "ip link set eth0 down":                      "eth0",
+			inC1 + "ip link set eth0 name eth7":                 "eth0",
 			inC1 + "ip link set eth0 address 02:00:00:00:00:09": "02:00:00:00:00:09",
 			"ip link del veth0":                                 "absent",
 		}},

@@ -78,9 +78,10 @@ func (v Veth) observePeer(host netlink.Link) (state.Diff, error) {
 	if l == nil {
 		return state.Diff(fmt.Sprintf("peer %s is not in the container", v.Peer)), nil
 	}
-	diff := state.First(
-		state.Differ("peer's index", l.Attrs().Index, host.Attrs().ParentIndex),
-		state.Differ("peer's state", upDown(isUp(l)), upDown(!v.Down)))
+	diff := state.Differ("peer's index", l.Attrs().Index, host.Attrs().ParentIndex)
+	if diff == state.Same && v.Down { // Up sets it up, when it has its addresses
+		diff = state.Differ("peer's state", upDown(isUp(l)), "down")
+	}
 	if diff == state.Same && v.MAC != nil && !bytes.Equal(l.Attrs().HardwareAddr, v.MAC) {
 		diff = state.Differ("peer's address", l.Attrs().HardwareAddr.String(), v.MAC.String())
 	}

@@ -133,7 +133,7 @@ func (r Route) Remove(context.Context) error {
 	if err != nil || h == nil {
 		return err
 	}
-	want.Priority = r.Metric
+	want.Priority, want.MTU, want.AdvMSS = r.Metric, 0, 0 // the kernel deletes only what matches
 	return ignore(h.RouteDel(want), unix.ESRCH)
 }
 
