@@ -156,8 +156,8 @@ func TestDocsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range plugins {
-		dir, _ := filepath.Rel(testnet.Root(), dir)
+	for _, path := range plugins {
+		dir, _ := filepath.Rel(testnet.Root(), path)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			page := read(t, filepath.Join(dir, "README.md"))
 			keys, inPage := parse(t, dir).keys("config"), firstColumn(page, "key")

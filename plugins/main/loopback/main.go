@@ -65,17 +65,18 @@ func (*config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface
 // addresses reads those that the kernel gave the link: without IPv6 one less.
 func addresses(ns *netns.NS) (ips []cni.IP, err error) {
 	err = ns.Do(func() error {
-		lo, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
+		lo, failed := net.InterfaceByName(name)
+		if failed != nil {
+			return failed
 		}
-		addrs, err := lo.Addrs()
+		addrs, failed := lo.Addrs()
 		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil {
-				ips = append(ips, cni.IP{Prefix: p})
+			if n, ok := a.(*net.IPNet); ok {
+				ones, _ := n.Mask.Size()
+				ips = append(ips, cni.IP{Prefix: netip.PrefixFrom(cni.Addr(n.IP), ones)})
 			}
 		}
-		return err
+		return failed
 	})
 	return ips, err
 }
