@@ -139,6 +139,9 @@ func nftCases() []testnet.Case {
 		{Resource: nft.Hairpin("br0"), Role: state.Ensure, Setup: base, Breaks: map[string]string{
 			`nft delete element inet dockyard hairpins '{ "br0" . "br0" }'`: "br0",
 		}},
+		{Resource: nft.Guard("br0"), Role: state.Ensure, Setup: base, Breaks: map[string]string{
+			`nft delete element inet dockyard localnet '{ "br0" }'`: "br0",
+		}},
 		{Resource: nft.ForwardAccept("br0"), Role: state.Ensure, Stays: true, Before: "FORWARD", Setup: drop, Breaks: map[string]string{
 			"iptables -F FORWARD":  "FORWARD",
 			"ip6tables -F FORWARD": "FORWARD",
@@ -167,6 +170,9 @@ func iptablesCases() []testnet.Case {
 		}},
 		{Resource: iptables.Masquerade(masquerade()), Role: state.Own, Breaks: map[string]string{
 			"iptables -t nat -F POSTROUTING": "POSTROUTING",
+		}},
+		{Resource: iptables.Guard("br0"), Role: state.Ensure, Breaks: map[string]string{
+			"iptables -t raw -F PREROUTING": "absent",
 		}},
 	}
 }

@@ -60,6 +60,22 @@ func (e example) static() bool {
 		strings.Contains(string(e.conflist), `"addresses"`)
 }
 
+// plugins lists the types of the chain.
+func (e example) plugins(t *testing.T) []string {
+	t.Helper()
+	var list struct {
+		Plugins []struct{ Type string }
+	}
+	if err := json.Unmarshal(e.conflist, &list); err != nil {
+		t.Fatal(err)
+	}
+	var types []string
+	for _, p := range list.Plugins {
+		types = append(types, p.Type)
+	}
+	return types
+}
+
 // shared reports whether the example makes nothing of its own, so that a second
 // ADD is as good as the first: the loopback interface is there anyway.
 func (e example) shared() bool { return strings.Contains(string(e.conflist), `"loopback"`) }

@@ -54,6 +54,18 @@ func (h *Host) network(s Snapshot) {
 	h.records([]string{"ip", "-j", "neigh", "show", "nud", "permanent"}, func(r record) {
 		s.add("neigh "+r.key("dst", "dev"), r.attributes()...)
 	})
+	if slices.ContainsFunc(slices.Collect(maps.Keys(s)), func(o string) bool {
+		link, ok := strings.CutPrefix(o, "link ")
+		return ok && s.isBridge(link)
+	}) {
+		h.bridges(s)
+	}
+	h.firewall(s)
+	sysctls(s)
+}
+
+func (h *Host) bridges(s Snapshot) {
+	h.t.Helper()
 	h.records([]string{"bridge", "-j", "fdb", "show"}, func(r record) {
 		if mac := r.text("mac"); !strings.HasPrefix(mac, "33:33:") && !strings.HasPrefix(mac, "01:00:5e:") && r.text("state") == "permanent" {
 			s.add("fdb "+r.key("mac", "ifname", "vlan"), r.attributes()...)
@@ -62,8 +74,6 @@ func (h *Host) network(s Snapshot) {
 	h.records([]string{"bridge", "-j", "vlan", "show"}, func(r record) {
 		s.add("vlan "+r.text("ifname"), r.attributes()...)
 	})
-	h.firewall(s)
-	sysctls(s)
 }
 
 // A record is one object of an iproute2 or nft listing.
