@@ -156,6 +156,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 func fullDisk(t *testing.T, base string, pages int) {
+	t.Helper()
 	n := newNetwork(t, pool("10.1.0.0/29", "10.1.0.1", "10.1.0.6"))
 	n.dir = base
 	n.alive.complete = false

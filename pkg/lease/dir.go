@@ -107,8 +107,8 @@ func readNames(path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return f.Readdirnames(-1)
+	names, err := f.Readdirnames(-1)
+	return names, errors.Join(err, f.Close())
 }
 
 // parse returns the attachment that an address file names. Files of versions

@@ -49,7 +49,7 @@ func (s *Store) Acquire(k owner.Key, netns uint64, want []netip.Addr) ([]Lease, 
 		switch {
 		case errors.Is(err, errStale) && !reread:
 			reread = true
-			if err := s.rebuild(s.index); err != nil {
+			if err = s.rebuild(s.index); err != nil {
 				return nil, err
 			}
 		case (errors.As(err, &held) || errors.As(err, &exhausted)) && !reclaimed:
@@ -163,7 +163,7 @@ func (s *Store) Release(k owner.Key) error {
 func (s *Store) Of(k owner.Key) ([]netip.Addr, error) {
 	addrs, err := s.ofAny(k)
 	if errors.Is(err, errStale) {
-		if err := s.rebuild(s.index); err != nil {
+		if err = s.rebuild(s.index); err != nil {
 			return nil, err
 		}
 		addrs, err = s.ofAny(k)

@@ -38,8 +38,9 @@ type network struct {
 	alive *census
 }
 
-func newNetwork(t testing.TB, pools ...Pool) *network {
-	return &network{t: t, dir: t.TempDir(), pools: pools, alive: &census{complete: true}}
+func newNetwork(tb testing.TB, pools ...Pool) *network {
+	tb.Helper()
+	return &network{t: tb, dir: tb.TempDir(), pools: pools, alive: &census{complete: true}}
 }
 
 func (n *network) open() *Store {

@@ -182,6 +182,7 @@ func TestProcesses(t *testing.T) {
 func workerPool() Pool { return pool("10.1.0.0/27", "10.1.0.1", "10.1.0.30") }
 
 func worker(t *testing.T, path, name string) {
+	t.Helper()
 	n := &network{t: t, dir: path, pools: []Pool{workerPool()}, alive: &census{complete: false}}
 	rnd := rand.New(rand.NewPCG(uint64(len(name)), uint64(name[1])))
 	for c := range 5 { // what a killed predecessor held

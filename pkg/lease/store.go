@@ -66,21 +66,22 @@ func (s *Store) flock(ctx context.Context) error {
 		return err
 	}
 	done := make(chan error, 1)
-	go func() {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		for errors.Is(err, unix.EINTR) {
-			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		}
-		done <- err
-	}()
+	go func() { done <- exclusive(f) }()
 	select {
 	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err() // the goroutine still waits; f goes with the process
+		s.lock = f
 		return err
+	case <-ctx.Done():
+		return ctx.Err() // the goroutine still waits; f goes with the process
 	}
-	s.lock = f
-	return err
+}
+
+func exclusive(f *os.File) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // Close unlocks the leases. If that fails nothing is lost but time: the next

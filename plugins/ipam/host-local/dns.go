@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"os"
 	"strings"
 
@@ -13,14 +12,12 @@ func readResolvConf(path string) (dns types.DNS, err error) {
 	if path == "" {
 		return dns, nil
 	}
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return dns, err
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		words := strings.Fields(lines.Text())
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
 		if len(words) < 2 {
 			continue
 		}
@@ -35,5 +32,5 @@ func readResolvConf(path string) (dns types.DNS, err error) {
 			dns.Options = append(dns.Options, words[1:]...)
 		}
 	}
-	return dns, lines.Err()
+	return dns, nil
 }

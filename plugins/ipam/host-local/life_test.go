@@ -36,6 +36,7 @@ func TestKilled(t *testing.T) {
 
 // kill reports whether the verb came as far as its n-th call of that name.
 func kill(t *testing.T, verb, name string, n int, noIndex bool) bool {
+	t.Helper()
 	what := fmt.Sprintf("%s killed at %s %d, no index %v", verb, name, n, noIndex)
 	dir := t.TempDir()
 	conf := config2(dir, "10.1.0.0/29", "")

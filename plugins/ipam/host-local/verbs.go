@@ -39,7 +39,7 @@ func (plugin) Add(ctx context.Context, r *cni.Request) (*current.Result, error) 
 		return nil, cni.Errorf(cni.CodeIO, "%w", err)
 	}
 	leases, err := acquire(s, r, c)
-	if err := errors.Join(err, s.Close()); err != nil {
+	if err = errors.Join(err, s.Close()); err != nil {
 		return nil, coded(err, cni.CodeTryAgain)
 	}
 	return &current.Result{CNIVersion: current.ImplementedSpecVersion, IPs: ips(leases), Routes: c.routes(), DNS: dns}, nil

@@ -20,6 +20,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("CNI_COMMAND") != "" {
 		main()
 	}
+	// The race detector lets each process linger for a second otherwise.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -171,6 +175,7 @@ func TestCostIsFlat(t *testing.T) {
 }
 
 func costs(t *testing.T, leases int) map[string]int {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "net"), 0o755); err != nil {
 		t.Fatal(err)
