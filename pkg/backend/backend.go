@@ -23,19 +23,35 @@ type Backend struct {
 	Conditions func(ipv6 bool, words []string) error
 	// Ready is what must hold for the backend to work.
 	Ready state.Resource
-	scope func(kind string) state.Scope
+	// Table is what must be made before all else.
+	Table []state.Resource
+	// Guard closes the host's loopback addresses to a link with route_localnet.
+	Guard func(link string) state.Resource
+	// Hairpin opens a link's published ports to who is behind it.
+	Hairpin func(link string) []state.Resource
+	scope   func(kind string) state.Scope
 }
 
 // NFTables returns the nftables backend, the default.
 func NFTables() Backend {
-	return Backend{"nftables", nft.Publish, nft.Masquerade, nft.ParseConditions, nft.Usable(), nft.Scope}
+	return Backend{
+		Name: "nftables", Publish: nft.Publish, Masquerade: nft.Masquerade, Conditions: nft.ParseConditions,
+		Ready: nft.Usable(), Table: []state.Resource{nft.Table()}, Guard: nft.Guard,
+		Hairpin: func(link string) []state.Resource { return []state.Resource{nft.Hairpin(link)} },
+		scope:   nft.Scope,
+	}
 }
 
 // IPTables returns the iptables backend, for hosts without nf_tables and for
 // those who ask for it.
 func IPTables() Backend {
-	conditions := func(_ bool, words []string) error { return iptables.ValidateConditions(words) }
-	return Backend{"iptables", iptables.Publish, iptables.Masquerade, conditions, usable{}, iptables.Scope}
+	return Backend{
+		Name: "iptables", Publish: iptables.Publish, Masquerade: iptables.Masquerade,
+		Conditions: func(_ bool, words []string) error { return iptables.ValidateConditions(words) },
+		Ready:      usable{}, Guard: iptables.Guard,
+		Hairpin: func(string) []state.Resource { return nil }, // part of Publish
+		scope:   iptables.Scope,
+	}
 }
 
 // Named returns the backend that a configuration asks for; the default where it

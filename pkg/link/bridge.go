@@ -2,9 +2,11 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/state"
@@ -81,7 +83,11 @@ func (b Bridge) Apply(ctx context.Context) error {
 	if b.VLANs {
 		br.VlanFiltering = &b.VLANs
 	}
-	if err := h.LinkAdd(br); err != nil && !exists(err) {
+	err = h.LinkAdd(br)
+	if b.VLANs && errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("the kernel was built without VLANs of bridges (BRIDGE_VLAN_FILTERING), which vlan and vlanTrunk need: %w", err)
+	}
+	if err != nil && !exists(err) {
 		return err
 	}
 	return b.converge(h)

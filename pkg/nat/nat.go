@@ -49,6 +49,9 @@ type Mapping struct {
 	OpenOnly bool
 }
 
+// Maps reports whether m takes a port of the host.
+func (m Mapping) Maps() bool { return !m.OpenOnly }
+
 // Host names the published end: "tcp 8080" or "tcp 192.0.2.1:8080".
 func (m Mapping) Host() string {
 	if m.HostIP.IsValid() {

@@ -26,6 +26,14 @@ func ParseConditions(ipv6 bool, words []string) error {
 	return err
 }
 
+// OnlyIPTablesKnows reports whether conditions have an option of iptables that
+// ParseConditions does not accept ("-m").
+func OnlyIPTablesKnows(words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		return strings.HasPrefix(w, "-") && conditionWords[w] == ""
+	})
+}
+
 var conditionWords = map[string]string{
 	"-s": "saddr", "--source": "saddr", "--src": "saddr",
 	"-d": "daddr", "--destination": "daddr", "--dst": "daddr",

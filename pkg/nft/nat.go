@@ -26,11 +26,18 @@ func Masquerade(m nat.Masquerade) state.Resource {
 	return c
 }
 
-// Hairpin lets published ports of a link answer the container itself, its peers
-// on the link, and the host by 127.0.0.1. It is the link's, not a container's.
+// Hairpin lets published ports of a link answer the container itself and its
+// peers on the link. It is the link's, not a container's.
 func Hairpin(link string) state.Resource {
 	return claim{kind: "portmap", mark: shared(link, "hairpin"), shared: true, elems: []element{
 		{set: hairpins, key: concatKey(ifname(link), ifname(link)), text: link + " . " + link},
+	}}
+}
+
+// Guard keeps what comes in by a link from the host's loopback addresses, which
+// the kernel lets through where the link has route_localnet. It is the link's.
+func Guard(link string) state.Resource {
+	return claim{kind: "portmap", mark: shared(link, "guard"), shared: true, elems: []element{
 		{set: localnet, key: ifname(link), text: link},
 	}}
 }
@@ -103,6 +110,9 @@ func (b *publisher) container(s byFamily, m nat.Mapping) {
 		return
 	}
 	b.elems = append(b.elems, open)
+	if m.OpenOnly {
+		return // nothing is translated
+	}
 	switch b.Source {
 	case nat.Hairpin:
 		b.elems = append(b.elems, vmapElement(s.snat, key, text, expr.VerdictGoto, chainHairpin))
@@ -115,7 +125,7 @@ func (b *publisher) container(s byFamily, m nat.Mapping) {
 func (b *publisher) self() {
 	seen := map[netip.Addr]bool{}
 	for _, m := range b.Mappings {
-		if a := m.Target.Addr(); !seen[a] && !m.OpenOnly {
+		if a := m.Target.Addr(); !seen[a] && m.Maps() {
 			seen[a] = true
 			b.elems = append(b.elems, element{set: familyOf(a).sets().self, key: concatKey(address(a), address(a)), text: a.String() + " . " + a.String()})
 		}

@@ -48,7 +48,7 @@ func (p Policy) Resource() state.Resource {
 	}
 	if p.Internal {
 		hostChain := chainHostInternal
-		if p.V4 == Isolated {
+		if p.V4 == Isolated && p.V6 == Isolated {
 			hostChain = chainHostIsolated
 		}
 		c.elems = append(c.elems,

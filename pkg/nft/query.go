@@ -24,6 +24,9 @@ type found struct {
 // or of a missing table around it, wraps fs.ErrNotExist.
 func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, error) {
 	conn, err := socket()
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, errMissing
+	}
 	if err != nil {
 		return nil, fmt.Errorf("nf_tables netlink: %w", err)
 	}
@@ -38,6 +41,9 @@ func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, erro
 		},
 		Data: append([]byte{byte(t.Family), unix.NFNETLINK_V0, 0, 0}, body...),
 	})
+	if errors.Is(err, unix.EINVAL) && kind != unix.NFT_MSG_GETGEN && !known() {
+		err = errMissing
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +51,16 @@ func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, erro
 		return nil, fmt.Errorf("nf_tables: %d answers, want 1", len(answer))
 	}
 	return answer[0].Data[4:], nil
+}
+
+// errMissing is the error of a kernel without nf_tables: there nothing is, so
+// nothing has to be removed either.
+var errMissing = fmt.Errorf("the kernel has no nf_tables: %w", fs.ErrNotExist)
+
+// known asks the question that any kernel with nf_tables answers.
+func known() bool {
+	_, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil)
+	return err == nil
 }
 
 func text(s string) []byte { return append([]byte(s), 0) }

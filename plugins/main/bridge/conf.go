@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/attach"
 	"github.com/dockyard-cni/dockyard/pkg/backend"
@@ -98,37 +99,39 @@ func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 func (c *config) validateTrunk(rep *conf.Report) {
 	for i, t := range c.VLANTrunk {
 		path := conf.Index("vlanTrunk", i)
-		switch {
-		case t.ID != nil && t.MinID == nil && t.MaxID == nil:
+		if t.ID == nil && t.MinID == nil && t.MaxID == nil || (t.MinID == nil) != (t.MaxID == nil) {
+			rep.Conflict(path+".id, "+path+".minID, "+path+".maxID", "want id, or both minID and maxID")
+			continue
+		}
+		if t.ID != nil {
 			rep.Range(path+".id", *t.ID, 1, maxVLAN)
-		case t.ID == nil && t.MinID != nil && t.MaxID != nil:
+		}
+		if t.MinID != nil {
 			rep.Range(path+".minID", *t.MinID, 1, maxVLAN)
 			rep.Range(path+".maxID", *t.MaxID, 1, maxVLAN)
 			if *t.MinID > *t.MaxID {
 				rep.Conflict(path+".minID, "+path+".maxID", "found %d and %d, want the first not above the second", *t.MinID, *t.MaxID)
 			}
-		default:
-			rep.Conflict(path+".id, "+path+".minID, "+path+".maxID", "want either id, or both minID and maxID")
 		}
 	}
-	if len(c.VLANTrunk) > 0 && c.VLAN != 0 {
-		for i, t := range c.VLANTrunk {
-			if low, high := t.ids(); low <= c.VLAN && c.VLAN <= high {
-				rep.Conflict("vlan, "+conf.Index("vlanTrunk", i), "VLAN %d is both untagged and tagged", c.VLAN)
-			}
+	for i, t := range c.VLANTrunk {
+		if c.VLAN != 0 && slices.Contains(t.ids(), c.VLAN) {
+			rep.Conflict("vlan, "+conf.Index("vlanTrunk", i), "VLAN %d is both untagged and tagged", c.VLAN)
 		}
 	}
 }
 
-// ids returns the range of a valid trunk.
-func (t trunk) ids() (low, high int) {
-	switch {
-	case t.ID != nil:
-		return *t.ID, *t.ID
-	case t.MinID != nil && t.MaxID != nil:
-		return *t.MinID, *t.MaxID
+// ids returns the VLANs of a valid trunk; of another, those that there can be.
+func (t trunk) ids() (ids []int) {
+	if t.ID != nil {
+		ids = append(ids, *t.ID)
 	}
-	return 0, 0
+	if t.MinID != nil && t.MaxID != nil {
+		for id := max(*t.MinID, 1); id <= min(*t.MaxID, maxVLAN); id++ {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (c *config) validateModes(rep *conf.Report) {

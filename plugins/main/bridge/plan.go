@@ -79,7 +79,7 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 	if err := c.resolveIsolation(); err != nil {
 		return err
 	}
-	if c.IPMasqBackend == nil && (c.masquerade(false) || c.masquerade(true)) {
+	if c.IPMasqBackend == nil && c.masquerades() {
 		c.backend, err = backend.Detect(ctx, kind, a.Mark(), a.Checking)
 	}
 	return err
@@ -99,6 +99,7 @@ func (c *config) resolveIsolation() error {
 // Plan implements cni.Config.
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
+	c.planRequirements(&p)
 	c.planBridge(&p, a)
 	c.planFirewall(&p)
 	c.planPort(&p, a)
@@ -139,26 +140,37 @@ func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
 // tagged reports whether the bridge must tell VLANs apart.
 func (c *config) tagged() bool { return c.VLAN != 0 || len(c.VLANTrunk) > 0 }
 
-func (c *config) planFirewall(p *state.Plan) {
-	policy := nft.Policy{
-		Bridge: c.Bridge, Internal: c.Internal, ICC: c.ICC,
-		V4: c.mode(false), V6: c.mode(true), Trusted: c.TrustedInterfaces,
-	}
-	masquerades := c.masquerade(false) || c.masquerade(true)
-	if masquerades {
+// planRequirements comes first: what is not met must not leave a bridge behind.
+func (c *config) planRequirements(p *state.Plan) {
+	nftables := backend.NFTables()
+	if c.masquerades() {
 		p.Require(c.backend.Ready)
 	}
-	if policy.Wanted() || c.MACSpoofCheck {
-		p.Require(nft.Usable())
+	if (c.policy().Wanted() || c.MACSpoofCheck) && !(c.masquerades() && c.backend.Name == nftables.Name) {
+		p.Require(nftables.Ready)
 	}
-	if policy.Wanted() || masquerades && c.backend.Name == backend.NFTables().Name {
+}
+
+func (c *config) planFirewall(p *state.Plan) {
+	if c.policy().Wanted() {
 		p.Ensure(nft.Table())
+	} else if c.masquerades() {
+		p.Ensure(c.backend.Table...)
 	}
-	p.Ensure(policy.Resource())
+	p.Ensure(c.policy().Resource())
 	if !c.Internal && (c.gateway(false) || c.gateway(true)) {
 		p.Ensure(nft.ForwardAccept(c.Bridge))
 	}
 }
+
+func (c *config) policy() nft.Policy {
+	return nft.Policy{
+		Bridge: c.Bridge, Internal: c.Internal, ICC: c.ICC,
+		V4: c.mode(false), V6: c.mode(true), Trusted: c.TrustedInterfaces,
+	}
+}
+
+func (c *config) masquerades() bool { return c.masquerade(false) || c.masquerade(true) }
 
 func (c *config) masqueraded(a *cni.Attachment) (addrs []netip.Prefix) {
 	for _, ip := range a.IPs {
@@ -194,10 +206,7 @@ func (c *config) portVLAN(host string) link.PortVLAN {
 		v.Untagged = link.DefaultVLAN
 	}
 	for _, t := range c.VLANTrunk {
-		low, high := t.ids()
-		for id := low; id <= high; id++ {
-			v.Tagged = append(v.Tagged, id)
-		}
+		v.Tagged = append(v.Tagged, t.ids()...)
 	}
 	return v
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/nat"
+	"github.com/dockyard-cni/dockyard/pkg/nft"
 )
 
 // config is the wire configuration: the reference plugin's keys, then ours.
@@ -68,6 +70,9 @@ func newConfig() cni.Config { return &config{SNAT: true, Listeners: allow} }
 
 // Validate implements cni.Config.
 func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
+	if name := backend.IPTables().Name; c.Backend == nil && c.meansIPTables() {
+		c.Backend = &name
+	}
 	before := len(rep.Problems())
 	c.backend = backend.Named("backend", c.Backend, rep)
 	if len(rep.Problems()) == before && !rep.Undecoded("backend") {
@@ -81,6 +86,29 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	for i, m := range c.RuntimeConfig.PortMappings {
 		c.validateMapping(conf.Index("runtimeConfig.portMappings", i), m, rep)
 	}
+}
+
+// meansIPTables reports whether a configuration that names no backend was
+// written for iptables: it names a chain of it, or has conditions in words that
+// only iptables knows.
+func (c *config) meansIPTables() bool {
+	if c.ExternalSetMarkChain != nil {
+		return true
+	}
+	return slices.ContainsFunc(c.conditions(), func(cond condition) bool {
+		return cond.words != nil && nft.OnlyIPTablesKnows(*cond.words)
+	})
+}
+
+// A condition is the conditions of one family, nil where there are none.
+type condition struct {
+	path  string
+	ipv6  bool
+	words *[]string
+}
+
+func (c *config) conditions() []condition {
+	return []condition{{"conditionsV4", false, c.ConditionsV4}, {"conditionsV6", true, c.ConditionsV6}}
 }
 
 func (c *config) validateMarks(rep *conf.Report) {
@@ -111,11 +139,7 @@ func (c *config) validateModes(rep *conf.Report) {
 }
 
 func (c *config) validateConditions(rep *conf.Report) {
-	for _, cond := range []struct {
-		path  string
-		ipv6  bool
-		words *[]string
-	}{{"conditionsV4", false, c.ConditionsV4}, {"conditionsV6", true, c.ConditionsV6}} {
+	for _, cond := range c.conditions() {
 		if cond.words == nil {
 			continue
 		}

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/nat"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 )
@@ -30,6 +30,9 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 	if len(a.HostLinks()) == 0 {
 		return cni.Errorf(cni.CodeConfig, "prevResult: no link of the host leads to the container (macvlan, ipvlan?), so portmap cannot publish its ports; take portmap out of the list, or runtimeConfig.portMappings out of the call")
 	}
+	if len(a.IPs) == 0 {
+		return cni.Errorf(cni.CodeConfig, "prevResult: the container has no IP address, so portmap cannot publish its ports; give the network an IPAM plugin, or take runtimeConfig.portMappings out of the call")
+	}
 	if c.Listeners == refuse && !a.Checking {
 		return nat.RefuseListeners(c.published(a))
 	}
@@ -48,17 +51,13 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 		return p
 	}
 	bridge, last := links[0], links[len(links)-1]
-	if c.backend.Name == backend.NFTables().Name {
-		p.Ensure(nft.Table(), nft.Hairpin(bridge))
-	}
 	publish := nat.Publish{
 		Mark: a.Mark(), Bridge: bridge, Link: last, Mappings: c.published(a), Source: c.source(),
 		MarkBit: c.markBit(),
 	}
-	for _, s := range []struct {
-		from *[]string
-		to   *[]string
-	}{{c.ConditionsV4, &publish.ConditionsV4}, {c.ConditionsV6, &publish.ConditionsV6}} {
+	for _, s := range []struct{ from, to *[]string }{
+		{c.ConditionsV4, &publish.ConditionsV4}, {c.ConditionsV6, &publish.ConditionsV6},
+	} {
 		if s.from != nil {
 			*s.to = *s.from
 		}
@@ -66,13 +65,21 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	if c.ExternalSetMarkChain != nil {
 		publish.SetMarkChain = *c.ExternalSetMarkChain
 	}
-	if c.SNAT {
-		// Packets from 127.0.0.1 leave by the link towards the container.
-		p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+bridge+"/route_localnet", "1"))
+	p.Ensure(c.backend.Table...)
+	if slices.ContainsFunc(publish.Mappings, mapsIPv4) && c.SNAT {
+		// Packets from 127.0.0.1 leave by the link towards the container; that
+		// must not open the host's loopback to the container.
+		p.Ensure(c.backend.Guard(bridge),
+			sysctl.Set(netns.Host(), "net/ipv4/conf/"+bridge+"/route_localnet", "1"))
+	}
+	if slices.ContainsFunc(publish.Mappings, nat.Mapping.Maps) && c.SNAT {
+		p.Ensure(c.backend.Hairpin(bridge)...)
 	}
 	p.Own(c.backend.Publish(publish))
 	return p
 }
+
+func mapsIPv4(m nat.Mapping) bool { return m.Maps() && m.Target.Addr().Is4() }
 
 // published pairs each mapping with the container's address of each family
 // that it is for: one address a family, the first.
