@@ -40,6 +40,12 @@ type Resolver interface {
 	Resolve(context.Context, *Attachment) error
 }
 
+// A Warner is a Config that has something to say on STATUS that is no reason to
+// be not ready: it may come to nothing, or concern what is beside the plugin.
+type Warner interface {
+	Warnings(context.Context) []string
+}
+
 // A Linker is a Config whose plugin makes the interface. Links returns, after
 // Apply, the interfaces to report; the last is the container's.
 type Linker interface {
@@ -72,13 +78,18 @@ type Planned struct {
 // error; warnings go to stderr.
 func (p Planned) Load(r *Request) (Config, error) {
 	c, report := p.judge(r)
-	for _, w := range report.Warnings() {
-		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn(w, "network", r.Name, "plugin", r.Type)
-	}
+	r.warn(report.Warnings())
 	if err := report.Err(); err != nil {
 		return nil, Errorf(CodeConfig, "%w", err)
 	}
 	return c, nil
+}
+
+// warn writes to stderr, which runtimes log.
+func (r *Request) warn(warnings []string) {
+	for _, w := range warnings {
+		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn(w, "network", r.Name, "plugin", r.Type)
+	}
 }
 
 // Add implements Verbs.
@@ -235,6 +246,9 @@ func (p Planned) Status(ctx context.Context, r *Request) error {
 	}
 	if err := state.Check(ctx, c.Plan(a).Requirements()); err != nil {
 		return Errorf(CodeNotReady, "%w", err)
+	}
+	if w, ok := c.(Warner); ok {
+		r.warn(w.Warnings(ctx))
 	}
 	return p.delegate(r, func(i ipam) error { return i.status(ctx) })
 }

@@ -85,6 +85,18 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 	return err
 }
 
+// Warnings implements cni.Warner: what of other firewalls may be in the way.
+func (c *config) Warnings(context.Context) []string {
+	if c.Internal {
+		return nil
+	}
+	blockers, err := nft.Blockers(c.Bridge)
+	if err != nil {
+		return []string{"other firewalls cannot be looked at: " + err.Error()}
+	}
+	return blockers
+}
+
 // resolveIsolation chooses how icc: false keeps peers apart. Isolated ports do,
 // whatever the frames hold. But with br_netfilter the kernel forwards a peer's
 // packets to a published port from port to port, so there the forward chain,
