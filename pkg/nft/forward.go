@@ -174,24 +174,28 @@ func Blockers(bridge string) ([]string, error) {
 		if ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop {
 			out = append(out, name+" drops what it does not accept; see that it accepts what "+bridge+" forwards")
 		}
-		if ch.Table.Name == "firewalld" && !mentions(ch.Table, bridge) {
+		if ch.Table.Name == "firewalld" && !mentioned(chains, ch.Table, bridge) {
 			out = append(out, name+" rejects what firewalld does not know; put "+bridge+" into a zone that forwards: firewall-cmd --permanent --zone=trusted --add-interface="+bridge)
 		}
 	}
 	return out, nil
 }
 
-// mentions reports whether a rule of the table compares something with the
+// mentioned reports whether a rule of the table compares something with the
 // name of the link.
-func mentions(t *nftables.Table, link string) bool {
-	rules, err := reader().GetRules(t, &nftables.Chain{})
-	if err != nil {
-		return true // nothing to say
-	}
-	return slices.ContainsFunc(rules, func(r *nftables.Rule) bool {
-		return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
-			c, ok := e.(*expr.Cmp)
-			return ok && unix.ByteSliceToString(c.Data) == link
-		})
+func mentioned(chains []*nftables.Chain, t *nftables.Table, link string) bool {
+	return slices.ContainsFunc(chains, func(ch *nftables.Chain) bool {
+		if ch.Table.Name != t.Name || ch.Table.Family != t.Family {
+			return false
+		}
+		rules, err := reader().GetRules(t, ch)
+		return err != nil || slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return compares(r, link) })
+	})
+}
+
+func compares(r *nftables.Rule, link string) bool {
+	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
+		c, ok := e.(*expr.Cmp)
+		return ok && unix.ByteSliceToString(c.Data) == link
 	})
 }
