@@ -78,10 +78,11 @@ func Detect(ctx context.Context, kind string, m owner.Mark, checking bool) (Back
 		}
 		return NFTables(), nil
 	}
-	if diff, err := nft.Usable().Observe(ctx); err != nil || diff != state.Same {
-		return IPTables(), nil //nolint:nilerr // nf_tables is missing: that is what was asked
+	missing, err := nft.Missing()
+	if missing {
+		return IPTables(), err
 	}
-	return NFTables(), nil
+	return NFTables(), err
 }
 
 // Scopes finds the owned objects of one kind in both backends: DEL does not

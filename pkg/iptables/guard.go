@@ -2,7 +2,7 @@ package iptables
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -28,15 +28,24 @@ func (g guard) String() string {
 }
 
 func (g guard) Observe(context.Context) (state.Diff, error) {
-	ipt, err := v4.open()
-	if err != nil {
+	there, err := g.there()
+	if err != nil || there {
 		return state.Same, err
 	}
-	ok, err := ipt.Exists(raw, "PREROUTING", g.spec()...)
-	if !ok && missing(err) == nil {
-		return state.Absent, nil
+	return state.Absent, nil
+}
+
+// there lists, as the failure of a check may also be another one's.
+func (g guard) there() (bool, error) {
+	ipt, err := v4.open()
+	if err != nil {
+		return false, err
 	}
-	return state.Same, err
+	lines, err := ipt.List(raw, "PREROUTING")
+	return slices.ContainsFunc(lines, func(line string) bool {
+		r, ok := parse(line)
+		return ok && r.value("-i") == g.link && r.value("-d") == v4.loopback.String() && r.value("-j") == "DROP"
+	}), err
 }
 
 // Apply looks and adds under the package's lock, so that two callers at once
@@ -47,14 +56,15 @@ func (g guard) Apply(context.Context) error {
 		return err
 	}
 	defer release(held)
+	there, err := g.there()
+	if err != nil || there {
+		return err
+	}
 	ipt, err := v4.open()
 	if err != nil {
 		return err
 	}
-	if err := ipt.AppendUnique(raw, "PREROUTING", g.spec()...); err != nil {
-		return fmt.Errorf("guard %s: %w", g.link, err)
-	}
-	return nil
+	return ipt.Append(raw, "PREROUTING", g.spec()...)
 }
 
 func (g guard) Remove(context.Context) error {

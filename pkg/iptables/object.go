@@ -73,7 +73,7 @@ func (o *object) free() error {
 				return fmt.Errorf("chain %s: %w", o.kind.shared, state.ErrExists)
 			}
 			for _, m := range w.claims {
-				if taken == nil && e.takes(m) {
+				if taken == nil && e.takes(m) && !e.mark().SameContainer(o.mark) {
 					taken = &state.HeldError{Object: "host port " + m.Host(), Holder: e.mark()}
 				}
 			}

@@ -26,7 +26,8 @@ type element struct {
 	value   []byte        // of a map
 	verdict *expr.Verdict // of a verdict map
 	text    string        // key, and value if any, in nft's words
-	object  string        // what a person calls it: "host port tcp 8080"
+	object  string        // of a host port, what a person calls it: "host port tcp 8080"
+	slot    int           // of a host port that is waited for
 }
 
 // A claim is all elements that one attachment (or one bridge) has in the table,
@@ -43,7 +44,8 @@ type claim struct {
 	witness string // the host link with which the claim's reason to be dies
 	shared  bool   // replaced when different, instead of refused
 	elems   []element
-	chains  []chain // of the claim's own
+	chains  []chain   // of the claim's own
+	waits   []element // those of elems' kind that wait for a sibling to go: see standby.go
 }
 
 func (c claim) Key() string { return fmt.Sprintf("nft %s %s", c.kind, c.mark) }
@@ -87,7 +89,7 @@ func (c claim) Observe(context.Context) (state.Diff, error) {
 			return diff, err
 		}
 	}
-	if extra := len(index.refs) - len(c.elems) - len(c.chains); extra != 0 {
+	if extra := index.own() - len(c.elems) - len(c.chains); extra != 0 {
 		return state.Diff(fmt.Sprintf("%d elements, want %d", len(c.elems)+extra, len(c.elems))), nil
 	}
 	return c.observeChains()
@@ -100,6 +102,8 @@ func (c claim) observe(e element) (state.Diff, error) {
 		return state.Same, err
 	case f == nil:
 		return state.Diff(fmt.Sprintf("element %s { %s } is not there", e.set.name, e.text)), nil
+	case e.object != "" && c.mark.SameContainer(owner.Mark(f.comment)) && f.comment != string(c.mark):
+		return state.Same, nil // a sibling has it, and this claim waits
 	case f.comment != string(c.mark):
 		return state.Diff(fmt.Sprintf("element %s { %s } is held by %q", e.set.name, e.text, f.comment)), nil
 	case !e.sameValue(f):
@@ -136,6 +140,11 @@ func (c claim) Apply(ctx context.Context) error {
 		if c.shared {
 			if diff, err := c.Observe(ctx); err != nil || diff == state.Same {
 				return err
+			}
+			if index == nil {
+				if err := sweep(ctx); err != nil {
+					return err
+				}
 			}
 		}
 		err = c.commit(index)
@@ -184,10 +193,13 @@ func (c claim) commit(old *index) error {
 			nc.AddRule(&nftables.Rule{Table: t, Chain: nch, Exprs: r, UserData: ch.digest(i)})
 		}
 	}
-	if len(c.elems) == 0 {
+	if len(c.refs()) == 0 {
 		return absent(nc.Flush())
 	}
 	if err := add(nc, t, c.elems, func(element) string { return string(c.mark) }); err != nil {
+		return err
+	}
+	if err := add(nc, t, c.standbys(), func(e element) string { return e.text }); err != nil {
 		return err
 	}
 	if err := add(nc, t, c.indexElements(), func(e element) string { return e.text }); err != nil {
@@ -204,6 +216,9 @@ func (c claim) Remove(context.Context) error {
 	}
 	nc := writer()
 	if err := index.delete(nc, inet()); err != nil {
+		return err
+	}
+	if err := index.promote(nc, inet()); err != nil {
 		return err
 	}
 	return absent(nc.Flush())
@@ -242,7 +257,7 @@ func (c claim) indexElements() []element {
 
 func (c claim) refs() []string {
 	var refs []string
-	for _, e := range c.elems {
+	for _, e := range slices.Concat(c.elems, c.waits, c.standbys()) {
 		refs = append(refs, e.ref())
 	}
 	for _, ch := range c.chains {

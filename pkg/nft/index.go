@@ -50,6 +50,17 @@ func (ix *index) add(n int, key []byte, comment string) {
 	ix.kind, ix.mark, ix.witness = fields[0], owner.Mark(fields[1]), fields[2]
 }
 
+// own counts the elements and chains that are not the index's.
+func (ix *index) own() int {
+	n := 0
+	for _, r := range ix.refs {
+		if !strings.HasPrefix(r, owners.name+":") {
+			n++
+		}
+	}
+	return n
+}
+
 func (ix *index) holds(ref string) bool { return slices.Contains(ix.refs, ref) }
 
 // dead reports whether the link with which the claim's reason ends is gone. A
@@ -99,7 +110,7 @@ func (ix *index) element(t *nftables.Table, name, hexKey string) (e element, pre
 	}
 	e = element{set: allSets()[i], key: key}
 	f, err := get(t, e.set, key)
-	return e, f != nil && f.comment == string(ix.mark), err
+	return e, f != nil && (f.comment == string(ix.mark) || strings.HasPrefix(f.comment, standbyOf(ix.mark))), err
 }
 
 // deleteChains queues the removal of a claim's chains, after the elements that

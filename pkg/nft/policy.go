@@ -1,6 +1,13 @@
 package nft
 
 import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"slices"
+	"strings"
+
 	"github.com/google/nftables/expr"
 
 	"github.com/dockyard-cni/dockyard/pkg/owner"
@@ -66,6 +73,31 @@ func (p Policy) Wanted() bool {
 // shared is the mark of what belongs to a link rather than to an attachment. No
 // network is called "*".
 func shared(link, what string) owner.Mark { return owner.Mark("*/" + link + "/" + what) }
+
+// sweep releases the shared claims of links that are gone, as when somebody has
+// deleted a network's bridge. It lists, so it is for the rare moment when a link
+// gets its first claim.
+func sweep(ctx context.Context) error {
+	elems, err := reader().GetSetElements(owners.in(inet()))
+	if err != nil {
+		return err
+	}
+	for _, e := range elems {
+		ix := &index{}
+		ix.add(0, e.Key, e.Comment)
+		c := claim{kind: ix.kind, mark: ix.mark}
+		if !strings.HasPrefix(string(c.mark), "*/") || !slices.Equal(indexKey(c.hash(), 0), e.Key) {
+			continue
+		}
+		if _, err := net.InterfaceByName(c.mark.Container()); err == nil {
+			continue
+		}
+		if err := c.Remove(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) { // another process was first
+			return err
+		}
+	}
+	return nil
+}
 
 func (p Policy) toChain(f family) string {
 	mode := p.V4

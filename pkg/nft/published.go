@@ -23,19 +23,16 @@ type published struct {
 
 // Apply implements state.Resource.
 func (p published) Apply(ctx context.Context) error {
-	unlock, err := nat.LockPorts()
-	if err != nil {
-		return err
-	}
-	err = p.refuseOverlap(ctx)
-	if err == nil {
-		err = p.claim.Apply(ctx)
-	}
-	unlock()
-	if err != nil {
-		return err
-	}
-	return nat.FlushConntrack(p.mappings)
+	return p.locked(p.mappings, func() error {
+		if err := p.refuseOverlap(ctx); err != nil {
+			return err
+		}
+		c := p.claim
+		if err := c.yield(); err != nil {
+			return err
+		}
+		return c.Apply(ctx)
+	})
 }
 
 // Remove implements state.Resource. It works from the index alone.
@@ -44,10 +41,22 @@ func (p published) Remove(ctx context.Context) error {
 	if err != nil || ix == nil {
 		return err
 	}
-	if err := p.claim.Remove(ctx); err != nil {
+	return p.locked(ix.mappings(), func() error { return p.claim.Remove(ctx) })
+}
+
+// locked holds the lock of all host ports while f looks and changes, and then
+// has the kernel forget where their packets went.
+func (p published) locked(ms []nat.Mapping, f func() error) error {
+	unlock, err := nat.LockPorts()
+	if err != nil {
 		return err
 	}
-	return nat.FlushConntrack(ix.mappings())
+	err = f()
+	unlock()
+	if err != nil {
+		return err
+	}
+	return nat.FlushConntrack(ms)
 }
 
 // mappings returns the published ends that the index names, without targets
@@ -86,7 +95,7 @@ func (p published) refuseOverlap(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if holder == "" || holder == string(p.mark) {
+		if holder == "" || holder == string(p.mark) || p.mark.SameContainer(owner.Mark(holder)) {
 			continue
 		}
 		if err := p.evictHolder(ctx, owner.Mark(holder), "host port "+m.Host()); err != nil {

@@ -99,6 +99,37 @@ func get(t *nftables.Table, s set, key []byte) (*found, error) {
 	return parse(answer)
 }
 
+// digests lists the user data of a table's rules by chain, and nothing else of
+// them, which is all that tells them apart.
+func digests(t *nftables.Table) (map[string][][]byte, error) {
+	conn, err := socket()
+	if err != nil {
+		return nil, fmt.Errorf("nf_tables netlink: %w", err)
+	}
+	body, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: text(t.Name)}})
+	if err != nil {
+		return nil, err
+	}
+	answers, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE), Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{byte(t.Family), unix.NFNETLINK_V0, 0, 0}, body...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][][]byte{}
+	for _, a := range answers {
+		chain, err := attribute(a.Data[4:], unix.NFTA_RULE_CHAIN)
+		if err != nil {
+			return nil, err
+		}
+		digest, _ := attribute(a.Data[4:], unix.NFTA_RULE_USERDATA) // none: somebody else's rule
+		name := unix.ByteSliceToString(chain)
+		out[name] = append(out[name], digest)
+	}
+	return out, nil
+}
+
 func parse(b []byte) (*found, error) {
 	list, err := attribute(b, unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	if err != nil {

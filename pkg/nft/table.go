@@ -40,18 +40,33 @@ type table struct{}
 func (table) Key() string    { return "nft table inet " + tableName }
 func (table) String() string { return "nft -f skeleton.nft # table inet " + tableName }
 
-// Observe compares each chain's rules by the digest that each rule carries.
+// Observe compares the rules of all chains by the digest that each rule
+// carries. There is a constant number of them, so one listing of the table is
+// cheap enough for every ADD: what a flush took away is back with the next one.
 func (table) Observe(context.Context) (state.Diff, error) {
 	if present, err := chainExists(inet(), version()); err != nil || !present {
 		return state.Absent, err
 	}
+	found, err := digests(inet())
+	if err != nil {
+		return state.Same, err
+	}
 	for _, want := range skeleton() {
-		diff, err := want.observe()
-		if err != nil || diff != state.Same {
-			return diff, err
+		if diff := want.compare(found[want.name]); diff != state.Same {
+			return diff, nil
 		}
 	}
 	return state.Same, nil
+}
+
+func (ch chain) compare(found [][]byte) state.Diff {
+	diff := state.Differ("chain "+ch.name+": rules", len(found), len(ch.rules))
+	for i := 0; i < len(found) && diff == state.Same; i++ {
+		if string(found[i]) != string(ch.digest(i)) {
+			diff = state.Diff(fmt.Sprintf("chain %s: rule %d was replaced", ch.name, i+1))
+		}
+	}
+	return diff
 }
 
 func (ch chain) observe() (state.Diff, error) {
@@ -59,20 +74,18 @@ func (ch chain) observe() (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	diff := state.Differ("chain "+ch.name+": rules", len(rules), len(ch.rules))
-	for i := 0; i < len(rules) && diff == state.Same; i++ {
-		if string(rules[i].UserData) != string(ch.digest(i)) {
-			diff = state.Diff(fmt.Sprintf("chain %s: rule %d was replaced", ch.name, i+1))
-		}
+	var found [][]byte
+	for _, r := range rules {
+		found = append(found, r.UserData)
 	}
-	return diff, nil
+	return ch.compare(found), nil
 }
 
-// Apply makes the table where its last chain is missing, in one transaction
-// that flushes first, so that two callers at once leave one set of rules.
+// Apply makes the table, or puts its rules right, in one transaction that
+// flushes first, so that two callers at once leave one set of rules.
 func (t table) Apply(ctx context.Context) error {
-	present, err := chainExists(inet(), version())
-	if err != nil || present {
+	diff, err := t.Observe(ctx)
+	if err != nil || diff == state.Same {
 		return err
 	}
 	return build()

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/nftables"
@@ -13,6 +14,16 @@ import (
 // Usable returns a requirement: that the kernel has nf_tables and lets this
 // process ask it.
 func Usable() state.Resource { return usable{} }
+
+// Missing reports whether the kernel has no nf_tables. Any other reason for not
+// being able to ask it is an error.
+func Missing() (bool, error) {
+	_, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, errMissing) {
+		return true, nil
+	}
+	return false, err
+}
 
 type usable struct{}
 

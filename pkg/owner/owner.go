@@ -43,6 +43,18 @@ func (m Mark) OnNetwork(name string) bool {
 	return strings.HasPrefix(string(m), short(name, maxNetwork)+"/")
 }
 
+// SameContainer reports whether m and other mark attachments of one container.
+func (m Mark) SameContainer(other Mark) bool {
+	return m.Container() != "" && m.Container() == other.Container()
+}
+
+// Container returns the part that the marks of one container share.
+func (m Mark) Container() string {
+	_, rest, _ := strings.Cut(string(m), "/")
+	id, _, _ := strings.Cut(rest, "/")
+	return id
+}
+
 // Valid reports whether m has the form of a mark.
 func (m Mark) Valid() bool {
 	return len(m) <= MaxMark && strings.Count(string(m), "/") == 2

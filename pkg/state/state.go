@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 )
@@ -148,7 +149,7 @@ func Apply(ctx context.Context, p Plan) error {
 				err = fmt.Errorf("%w: %w", ErrRequired, err)
 			}
 		} else if err = s.Apply(ctx); err != nil {
-			err = fmt.Errorf("%s: %w", s, err)
+			err = fmt.Errorf("%s: %w", brief(s), err)
 		}
 		if s.Role == Own && !errors.Is(err, ErrExists) {
 			made = append(made, s.Resource) // also when half made
@@ -222,16 +223,26 @@ func observe(ctx context.Context, s Step) error {
 		err = diff
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", s, err)
+		return fmt.Errorf("%s: %w", brief(s), err)
 	}
 	return nil
+}
+
+// brief is the first command of a step, for an error that says what else it is
+// about.
+func brief(s Step) string {
+	first, _, more := strings.Cut(s.String(), " ; ")
+	if more {
+		first += " ; …"
+	}
+	return first
 }
 
 func remove(ctx context.Context, rs []Resource) error {
 	var errs []error
 	for _, r := range slices.Backward(rs) {
 		if err := r.Remove(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("removing %s: %w", r, err))
+			errs = append(errs, fmt.Errorf("removing %s: %w", r.Key(), err))
 		}
 	}
 	return errors.Join(errs...)

@@ -156,8 +156,8 @@ func keepRouterAdvertisements() error {
 		return err
 	}
 	for _, p := range paths {
-		if link := filepath.Base(filepath.Dir(p)); link == "all" || link == "default" {
-			continue // not links
+		if link := filepath.Base(filepath.Dir(p)); link == "all" || link == "default" || link == "lo" {
+			continue // not links that a router could be on
 		}
 		if b, err := os.ReadFile(p); err != nil || strings.TrimSpace(string(b)) != "1" {
 			continue // gone meanwhile, or not listening
