@@ -230,7 +230,7 @@ func observe(ctx context.Context, s Step) error {
 
 // brief is the first command of a step, for an error that says what else it is
 // about.
-func brief(s Step) string {
+func brief(s fmt.Stringer) string {
 	first, _, more := strings.Cut(s.String(), " ; ")
 	if more {
 		first += " ; …"
@@ -242,7 +242,7 @@ func remove(ctx context.Context, rs []Resource) error {
 	var errs []error
 	for _, r := range slices.Backward(rs) {
 		if err := r.Remove(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("removing %s: %w", r.Key(), err))
+			errs = append(errs, fmt.Errorf("removing %s: %w", brief(r), err))
 		}
 	}
 	return errors.Join(errs...)
