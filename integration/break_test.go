@@ -30,8 +30,9 @@ func breakAndCheck(t *testing.T, e example) {
 	a := l.atts[0]
 	done := map[string]bool{}
 	var d damage
-	for ok := true; ; {
+	for {
 		l.heal(d)
+		var ok bool
 		d, ok = l.next(done)
 		if !ok {
 			break

@@ -391,7 +391,7 @@ func sameCommand(ts *testscript.TestScript, neg bool, args []string) {
 	outcome(ts, neg, testnet.Equal(s.snapshots[args[0]], s.look()))
 }
 
-func cleanCommand(ts *testscript.TestScript, neg bool, args []string) {
+func cleanCommand(ts *testscript.TestScript, neg bool, _ []string) {
 	outcome(ts, neg, of(ts).clean())
 }
 

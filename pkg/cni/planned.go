@@ -98,14 +98,14 @@ func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.openNetNS(ctx); err != nil {
+	if err = r.openNetNS(ctx); err != nil {
 		return nil, err
 	}
 	linker, makes := c.(Linker)
 	if !makes {
 		return p.addChained(ctx, r, c)
 	}
-	if err := p.refuseSecond(ctx, r); err != nil {
+	if err = p.refuseSecond(ctx, r); err != nil {
 		return nil, err
 	}
 	res, err := r.ipam().add(ctx)
@@ -139,10 +139,10 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 	if err == nil {
 		err = complete(c, a)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = resolveAndApply(ctx, c, a)
 	}
-	if err := resolveAndApply(ctx, c, a); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	links, err := linker.Links(ctx, a)
@@ -196,7 +196,7 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.openNetNS(ctx); err != nil {
+	if err = r.openNetNS(ctx); err != nil {
 		return err
 	}
 	if r.Prev == nil {

@@ -78,7 +78,8 @@ func newRequest(a *skel.CmdArgs) (*Request, error) {
 	r := &Request{NetNS: netns.At(a.Netns), Config: a.StdinData}
 	if err := json.Unmarshal(a.StdinData, &r.Base); err != nil {
 		// A wrong type in one key does not hide the others: DEL needs the name.
-		if _, ok := err.(*json.UnmarshalTypeError); !ok {
+		var wrong *json.UnmarshalTypeError
+		if !errors.As(err, &wrong) {
 			return nil, Errorf(CodeDecode, "configuration: %w", err)
 		}
 	}

@@ -65,7 +65,7 @@ func awaitCarrier(ctx context.Context, name string) error {
 	}
 	updates, done := make(chan netlink.LinkUpdate, 16), make(chan struct{})
 	defer close(done)
-	if err := netlink.LinkSubscribe(updates, done); err != nil {
+	if err = netlink.LinkSubscribe(updates, done); err != nil {
 		return err
 	}
 	for _, l, err = mustFind(netns.Host(), name); err == nil && !operational(l); {

@@ -74,7 +74,9 @@ type Up struct {
 	Name string
 }
 
-func (u Up) Key() string    { return fmt.Sprintf("link %s%s up", u.NS, u.Name) }
+// Key implements state.Resource.
+func (u Up) Key() string { return fmt.Sprintf("link %s%s up", u.NS, u.Name) }
+
 func (u Up) String() string { return fmt.Sprintf("ip %slink set %s up", u.NS, u.Name) }
 
 // Observe implements state.Resource.

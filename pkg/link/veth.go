@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -140,7 +141,7 @@ func (v Veth) Remove(context.Context) error {
 
 // gone reports whether a link vanished between lookup and use: with its
 // namespace, or by another DEL.
-func gone(err error) bool { return err == unix.ENODEV || err == unix.ENOENT }
+func gone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) }
 
 // A Port is the bridge port settings of a link.
 type Port struct {

@@ -161,12 +161,12 @@ func (b BridgeVLAN) Apply(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.BridgeVlanAdd(bridge, uint16(b.ID), false, false, true, false); err != nil && !exists(err) {
+	if err = h.BridgeVlanAdd(bridge, uint16(b.ID), false, false, true, false); err != nil && !exists(err) {
 		return fmt.Errorf("bridge vlan: %w", err)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex = b.name(), bridge.Attrs().Index
-	if err := h.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: b.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); err != nil && !exists(err) {
+	if err = h.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: b.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); err != nil && !exists(err) {
 		return err
 	}
 	l, err := h.LinkByName(b.name())

@@ -19,7 +19,7 @@ const portsLock = "/run/dockyard/ports.lock"
 // LockPorts waits for the lock on the host's published ports and returns what
 // releases it. The lock ends with the process, too.
 func LockPorts() (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(portsLock), 0o755); err != nil {
+	if err = os.MkdirAll(filepath.Dir(portsLock), 0o755); err != nil {
 		return nil, fmt.Errorf("lock ports: %w", err)
 	}
 	f, err := os.OpenFile(portsLock, os.O_CREATE|os.O_RDWR, 0o600)

@@ -130,40 +130,47 @@ func (c claim) Apply(ctx context.Context) error {
 	const tries = 100 // each loses to another process that got further
 	var err error
 	for range tries {
-		index, readErr := c.readIndex()
-		if readErr != nil {
-			return readErr
-		}
-		if index != nil && !c.shared {
-			return state.ErrExists
-		}
-		if c.shared {
-			if diff, err := c.Observe(ctx); err != nil || diff == state.Same {
-				return err
-			}
-			if index == nil {
-				if err := sweep(ctx); err != nil {
-					return err
-				}
-			}
-		}
-		err = c.commit(index)
-		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
-			err = c.evict(ctx, err)
-			if err == nil {
-				continue
-			}
-		}
-		// Another process replaced a shared claim meanwhile.
-		if !c.shared || !errors.Is(err, unix.ENOENT) {
+		if err = c.try(ctx); !errors.Is(err, errAgain) {
 			return err
 		}
 	}
 	return err
 }
 
-// evict releases a dead claim that holds what c wants; it fails with a
-// HeldError if the holder is alive, with cause if there is no holder.
+// errAgain is wrapped where another process was first, or made room.
+var errAgain = errors.New("try again")
+
+func (c claim) try(ctx context.Context) error {
+	index, err := c.readIndex()
+	if err != nil {
+		return err
+	}
+	if c.shared {
+		diff, observeErr := c.Observe(ctx)
+		if observeErr != nil || diff == state.Same {
+			return observeErr
+		}
+	} else if index != nil {
+		return state.ErrExists
+	}
+	if c.shared && index == nil {
+		if err = sweep(ctx); err != nil {
+			return err
+		}
+	}
+	err = c.commit(index)
+	switch {
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EBUSY):
+		return c.evict(ctx, err)
+	case c.shared && errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%w: another process replaced it: %w", errAgain, err)
+	}
+	return err
+}
+
+// evict releases a dead claim that holds what c wants, which can then be tried
+// again; it fails with a HeldError if the holder is alive, with cause if there
+// is no holder.
 func (c claim) evict(ctx context.Context, cause error) error {
 	for _, e := range c.elems {
 		f, err := get(inet(), e.set, e.key)
@@ -173,7 +180,10 @@ func (c claim) evict(ctx context.Context, cause error) error {
 		if f == nil || f.comment == string(c.mark) {
 			continue
 		}
-		return c.evictHolder(ctx, owner.Mark(f.comment), cmp.Or(e.object, e.text))
+		if err := c.evictHolder(ctx, owner.Mark(f.comment), cmp.Or(e.object, e.text)); err != nil {
+			return err
+		}
+		return errAgain
 	}
 	return cause
 }

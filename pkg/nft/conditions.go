@@ -85,7 +85,7 @@ func parseCondition(f family, words []string) (exprs, []string, error) {
 	}
 	load := f.loadDaddr(reg0)
 	if what == "saddr" {
-		load = f.loadSaddr(reg0)
+		load = f.loadSaddr()
 	}
 	return rule(f.is(), load, masked(op, reg0, prefix)), rest, nil
 }

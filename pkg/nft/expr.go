@@ -76,16 +76,16 @@ func (f family) is() exprs {
 	return rule(meta(expr.MetaKeyNFPROTO, reg0), equal(reg0, []byte{f.nfproto}))
 }
 
-func (f family) loadSaddr(reg uint32) exprs {
-	return payload(expr.PayloadBaseNetworkHeader, f.saddr, f.bytes, reg)
+func (f family) loadSaddr() exprs {
+	return payload(expr.PayloadBaseNetworkHeader, f.saddr, f.bytes, reg0)
 }
 
 func (f family) loadDaddr(reg uint32) exprs {
 	return payload(expr.PayloadBaseNetworkHeader, f.daddr, f.bytes, reg)
 }
 
-// after returns the register after an address of the family.
-func (f family) after(reg uint32) uint32 { return reg + f.bytes/4 }
+// after returns the register after an address of the family at reg0.
+func (f family) after() uint32 { return reg0 + f.bytes/4 }
 
 // within matches an address that was loaded into reg against a prefix.
 func within(reg uint32, p netip.Prefix) exprs { return masked(expr.CmpOpEq, reg, p) }
@@ -104,7 +104,7 @@ func masked(op expr.CmpOp, reg uint32, p netip.Prefix) exprs {
 
 // destination loads "daddr . l4proto . th dport" of the family.
 func (f family) destination() exprs {
-	return rule(f.is(), f.loadDaddr(reg0), l4proto(f.after(reg0)), thDport(f.after(reg0)+1))
+	return rule(f.is(), f.loadDaddr(reg0), l4proto(f.after()), thDport(f.after()+1))
 }
 
 func in(s set) exprs {
@@ -120,7 +120,7 @@ func vmap(s set) exprs {
 func (f family) dnatTo(s set) exprs {
 	return exprs{
 		&expr.Lookup{SourceRegister: reg0, SetName: s.name, DestRegister: reg0, IsDestRegSet: true},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(reg0), Specified: true},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(), Specified: true},
 	}
 }
 

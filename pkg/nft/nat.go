@@ -84,7 +84,7 @@ func (b *publisher) mapping(m nat.Mapping) {
 	}
 	object := "host port " + m.Host()
 	if words := b.conditions(f); len(words) > 0 {
-		name := "c" + f.suffix + "_" + b.Publish.Mark.Hash()[:24]
+		name := "c" + f.suffix + "_" + b.Mark.Hash()[:24]
 		b.conditionRule(name, f, words, m)
 		e := vmapElement(conditional, key, text, expr.VerdictGoto, name)
 		e.object = object
@@ -154,8 +154,8 @@ func (b *publisher) conditionRule(name string, f family, words []string, m nat.M
 	}
 	to := exprs{
 		&expr.Immediate{Register: reg0, Data: address(m.Target.Addr())},
-		&expr.Immediate{Register: f.after(reg0), Data: port(m.Target.Port())},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(reg0), Specified: true},
+		&expr.Immediate{Register: f.after(), Data: port(m.Target.Port())},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(), Specified: true},
 	}
 	b.chains[i].rules = append(b.chains[i].rules, rule(match, conditions, to))
 	b.chains[i].texts = append(b.chains[i].texts, fmt.Sprintf("%s if %s dnat to %s", m.Host(), strings.Join(words, " "), m.Target))

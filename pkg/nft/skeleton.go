@@ -133,10 +133,10 @@ func natChains() []chain {
 			rule(service, f.dnatTo(s.ports)))
 		// Bridged packets that br_netfilter shows here have no iifname; of
 		// those only the container's own need another source.
-		hairpin = append(hairpin, rule(f.is(), f.loadSaddr(reg0), f.loadDaddr(f.after(reg0)), in(s.self), masquerade()))
+		hairpin = append(hairpin, rule(f.is(), f.loadSaddr(), f.loadDaddr(f.after()), in(s.self), masquerade()))
 	}
 	hairpin = append(hairpin,
-		rule(v4.is(), v4.loadSaddr(reg0), within(reg0, loopback), masquerade()),
+		rule(v4.is(), v4.loadSaddr(), within(reg0, loopback), masquerade()),
 		rule(iifname(reg0), oifname(reg0+4), in(hairpins), masquerade()))
 	masqAll = []exprs{masquerade()}
 	return []chain{
@@ -154,9 +154,9 @@ func baseChains() []chain {
 		s := f.sets()
 		postrouting = append(postrouting,
 			rule(ctStatusDNAT(), f.destination(), vmap(s.snat)),
-			rule(f.is(), f.loadSaddr(reg0), oifname(f.after(reg0)), in(s.direct), back()),
+			rule(f.is(), f.loadSaddr(), oifname(f.after()), in(s.direct), back()),
 			rule(f.is(), f.loadDaddr(reg0), within(reg0, f.multicast), back()),
-			rule(f.is(), f.loadSaddr(reg0), in(s.masq), masquerade()))
+			rule(f.is(), f.loadSaddr(), in(s.masq), masquerade()))
 	}
 	base := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority, rules ...exprs) chain {
 		return chain{name: name, kind: kind, hook: hook, priority: priority, rules: rules}

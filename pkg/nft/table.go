@@ -102,7 +102,7 @@ func (table) Remove(context.Context) error {
 func version() string {
 	h := sha256.New()
 	for _, ch := range skeleton() {
-		fmt.Fprint(h, ch.name, ch.kind, ch.priority)
+		_, _ = fmt.Fprint(h, ch.name, ch.kind, ch.priority)
 		for i := range ch.rules {
 			h.Write(ch.digest(i))
 		}

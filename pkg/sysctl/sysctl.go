@@ -53,15 +53,12 @@ func (s Setting) String() string {
 func (s Setting) Observe(context.Context) (diff state.Diff, err error) {
 	err = s.NS.Do(func() error {
 		for i, name := range s.Names {
-			found, err := os.ReadFile(root + name)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
+			found, there, readErr := read(root + name)
+			if readErr != nil {
+				return readErr
 			}
-			if err != nil {
-				return err
-			}
-			if diff = state.Differ(name, strings.TrimSpace(string(found)), s.Values[i]); diff != state.Same {
-				return nil
+			if there && diff == state.Same {
+				diff = state.Differ(name, found, s.Values[i])
 			}
 		}
 		return nil
@@ -74,11 +71,11 @@ func (s Setting) Has() (bool, error) {
 	all := true
 	err := s.NS.Do(func() error {
 		for i, name := range s.Names {
-			found, err := os.ReadFile(root + name)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			found, there, err := read(root + name)
+			if err != nil {
 				return err
 			}
-			all = all && strings.TrimSpace(string(found)) == s.Values[i]
+			all = all && there && found == s.Values[i]
 		}
 		return nil
 	})
@@ -97,12 +94,18 @@ func (s Setting) Apply(context.Context) error {
 	})
 }
 
-func write(path, value string) error {
-	found, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(found)) == value {
-		return nil
+// read returns a setting's value, and whether the kernel has the setting.
+func read(path string) (value string, there bool, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
 	}
-	if err != nil {
+	return strings.TrimSpace(string(b)), err == nil, err
+}
+
+func write(path, value string) error {
+	found, there, err := read(path)
+	if err != nil || !there || found == value {
 		return err
 	}
 	return os.WriteFile(path, []byte(value), 0)

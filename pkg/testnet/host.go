@@ -131,7 +131,7 @@ func (h *Host) join(netns string) error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	return unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 }
 

@@ -224,7 +224,7 @@ func files(s Snapshot, roots ...string) {
 	for _, root := range roots {
 		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || path == root {
-				return nil // vanished while we looked
+				return nil //nolint:nilerr // vanished while we looked
 			}
 			s.add("file "+path, content(path, d)...)
 			return nil

@@ -95,10 +95,10 @@ func ask(network, address string, deadline time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if network == "udp" {
 		deadline = minTime(deadline, time.Now().Add(250*time.Millisecond))
-		if _, err := c.Write([]byte("?")); err != nil {
+		if _, err = c.Write([]byte("?")); err != nil {
 			return "", err
 		}
 	}

@@ -33,7 +33,7 @@ func scopes(*cni.Request) []state.Scope {
 }
 
 // Complete adds the gateways and default routes that the IPAM plugin left to us.
-func (c *config) Complete(a *cni.Attachment) error {
+func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
 	for i, ip := range a.IPs {
 		is6 := ip.Prefix.Addr().Is6()
 		switch {
@@ -76,7 +76,7 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 			return err
 		}
 	}
-	if err := c.resolveIsolation(); err != nil {
+	if err = c.resolveIsolation(); err != nil {
 		return err
 	}
 	if c.IPMasqBackend == nil && c.masquerades() {
@@ -158,7 +158,8 @@ func (c *config) planRequirements(p *state.Plan) {
 	if c.masquerades() {
 		p.Require(c.backend.Ready)
 	}
-	if (c.policy().Wanted() || c.MACSpoofCheck) && !(c.masquerades() && c.backend.Name == nftables.Name) {
+	already := c.masquerades() && c.backend.Name == nftables.Name
+	if !already && (c.policy().Wanted() || c.MACSpoofCheck) {
 		p.Require(nftables.Ready)
 	}
 }
