@@ -23,11 +23,6 @@ var clearerText = map[string]string{
 	"incompatible CNI versions":                               `cniVersion: %s`,
 }
 
-var (
-	wrongField = regexp.MustCompile(`json: cannot unmarshal (\w+) into Go struct field \.?(\w+) of type string`)
-	wrongValue = regexp.MustCompile(`json: cannot unmarshal (\w+) into Go value of type .*`)
-)
-
 // clearer puts an error of skel in the words of the other errors. One that it
 // does not know stays as it is.
 func clearer(err *types.Error) error {
@@ -40,6 +35,8 @@ func clearer(err *types.Error) error {
 	if err.Code != CodeDecode {
 		return err
 	}
+	wrongField := regexp.MustCompile(`json: cannot unmarshal (\w+) into Go struct field \.?(\w+) of type string`)
+	wrongValue := regexp.MustCompile(`json: cannot unmarshal (\w+) into Go value of type .*`)
 	for _, begin := range []string{"error unmarshall network config: ", "decoding version from network config: "} {
 		if cause, ok := strings.CutPrefix(err.Msg, begin); ok {
 			cause = wrongField.ReplaceAllString(cause, "$2: found a value of type $1, want a string")

@@ -234,3 +234,6 @@ func (r *Request) runtimeDNS() types.DNS {
 	d := c.RuntimeConfig.DNS
 	return types.DNS{Nameservers: d.Servers, Search: d.Searches, Options: d.Options}
 }
+
+// PrevIPs returns the addresses that prevResult gives the attachment.
+func (r *Request) PrevIPs() ([]IP, error) { return ips(r.Prev, r.Owner.IfName) }

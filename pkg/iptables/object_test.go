@@ -18,8 +18,13 @@ import (
 
 var ctx = context.Background()
 
-func mark(ifname string) owner.Mark {
-	return owner.Key{Network: "net", ContainerID: "c1", IfName: ifname}.Mark()
+// mark is that of container c1 for its interfaces eth0, eth1, …, and otherwise of
+// a container of that name.
+func mark(name string) owner.Mark {
+	if strings.HasPrefix(name, "eth") {
+		return owner.Key{Network: "net", ContainerID: "c1", IfName: name}.Mark()
+	}
+	return owner.Key{Network: "net", ContainerID: name, IfName: "eth0"}.Mark()
 }
 
 // port publishes "8080 10.1.0.2:80", "192.0.2.1:8080 10.1.0.2:80" and the like.

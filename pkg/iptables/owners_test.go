@@ -31,7 +31,7 @@ func TestHeldPort(t *testing.T) {
 		{port(nat.TCP, "53", "10.1.0.3:80"), ""},
 		{port(nat.TCP, "8080", "[fd00::3]:80"), ""},
 	} {
-		r := Publish(publish("eth1", c.m))
+		r := Publish(publish("other", c.m))
 		err := r.Apply(ctx)
 		var held *state.HeldError
 		if errors.As(err, &held) != (c.held != "") || held != nil && (held.Holder != mark("eth0") || held.Object != c.held) {
@@ -40,6 +40,24 @@ func TestHeldPort(t *testing.T) {
 		if err := r.Remove(ctx); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The networks of one container may all be asked for the same port.
+func TestSiblings(t *testing.T) {
+	t.Parallel()
+	testnet.New(t)
+	one := Publish(publish("eth0", port(nat.TCP, "8080", "10.1.0.2:80")))
+	two := Publish(publish("eth1", port(nat.TCP, "8080", "10.2.0.2:80")))
+	applied(t, one, two)
+	if err := one.Remove(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if diff := observed(t, two); diff != state.Same {
+		t.Error(diff)
+	}
+	if err := two.Remove(ctx); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -136,12 +136,11 @@ func (f *family) restore(ctx context.Context, lock *os.File, lines []string) err
 	return nil
 }
 
-var lineNumber = regexp.MustCompile(`line:? (\d+)`)
-
 // explain returns the first line of what iptables-restore complains about, and
 // the input line that it means.
 func explain(stderr string, lines []string) string {
 	complaint, _, _ := strings.Cut(strings.TrimSpace(stderr), "\n")
+	lineNumber := regexp.MustCompile(`line:? (\d+)`)
 	if m := lineNumber.FindStringSubmatch(stderr); m != nil {
 		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 && n <= len(lines) {
 			complaint += ": " + lines[n-1]

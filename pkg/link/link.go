@@ -5,9 +5,10 @@ package link
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -156,10 +157,10 @@ func retryDump[T any](list func() ([]T, error)) ([]T, error) {
 	return nil, fmt.Errorf("list links: %w %d times", netlink.ErrDumpInterrupted, tries)
 }
 
-// randomMAC returns a locally administered unicast address.
+// randomMAC returns a locally administered unicast address. It need not be hard
+// to guess, only unlike those of other hosts.
 func randomMAC() net.HardwareAddr {
-	mac := make(net.HardwareAddr, 6)
-	_, _ = rand.Read(mac) // never fails (crypto/rand)
+	mac := binary.BigEndian.AppendUint64(nil, rand.Uint64())[:6]
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }
