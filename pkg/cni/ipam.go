@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -72,7 +71,7 @@ func (i ipam) del(ctx context.Context) error {
 		return nil
 	}
 	if err := i.find(); err != nil {
-		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn("addresses are not given back: " + err.Error())
+		warn("addresses are not given back: " + err.Error())
 		return nil //nolint:nilerr // as said
 	}
 	return i.call(ctx, invoke.DelegateDel)

@@ -38,7 +38,7 @@ var Version = "v0.0.0-dev"
 func Main(name string, v Verbs) { os.Exit(run(name, v)) }
 
 func run(name string, v Verbs) int {
-	m := &mainCall{version: version.Current()}
+	m := &mainCall{plugin: name, version: version.Current()}
 	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // see Request.OwnNetNS
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: m.verb(func(ctx context.Context, r *Request) error {
@@ -85,6 +85,7 @@ func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) 
 // A mainCall is one run of a plugin. It keeps the verb's own error, as skel
 // would flatten it to text.
 type mainCall struct {
+	plugin  string
 	version string
 	err     error
 }
@@ -96,7 +97,7 @@ func (m *mainCall) verb(f func(context.Context, *Request) error, read ...func(*R
 		defer stop()
 		r, err := newRequest(a)
 		if err == nil {
-			m.version = r.CNIVersion
+			m.version, r.plugin = r.CNIVersion, m.plugin
 			for _, read := range read {
 				if err == nil {
 					err = read(r)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"os"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -78,18 +76,11 @@ type Planned struct {
 // error; warnings go to stderr.
 func (p Planned) Load(r *Request) (Config, error) {
 	c, report := p.judge(r)
-	r.warn(report.Warnings())
+	r.Warn(report.Warnings()...)
 	if err := report.Err(); err != nil {
 		return nil, Errorf(CodeConfig, "%w", err)
 	}
 	return c, nil
-}
-
-// warn writes to stderr, which runtimes log.
-func (r *Request) warn(warnings []string) {
-	for _, w := range warnings {
-		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn(w, "network", r.Name, "plugin", r.Type)
-	}
 }
 
 // Add implements Verbs.
@@ -248,7 +239,7 @@ func (p Planned) Status(ctx context.Context, r *Request) error {
 		return Errorf(CodeNotReady, "%w", err)
 	}
 	if w, ok := c.(Warner); ok {
-		r.warn(w.Warnings(ctx))
+		r.Warn(w.Warnings(ctx)...)
 	}
 	return p.delegate(r, func(i ipam) error { return i.status(ctx) })
 }

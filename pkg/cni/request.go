@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -34,7 +36,8 @@ type Request struct {
 	// Valid holds the attachments that a GC must keep.
 	Valid map[owner.Mark]bool
 
-	badArgs error // why CNI_ARGS cannot be read, which DEL need not know
+	plugin  string // that runs, which need not be Type: an IPAM plugin sees the whole configuration
+	badArgs error  // why CNI_ARGS cannot be read, which DEL need not know
 }
 
 // Mark is the owner mark of the attachment.
@@ -237,3 +240,19 @@ func (r *Request) runtimeDNS() types.DNS {
 
 // PrevIPs returns the addresses that prevResult gives the attachment.
 func (r *Request) PrevIPs() ([]IP, error) { return ips(r.Prev, r.Owner.IfName) }
+
+// Warn writes warnings to stderr, which runtimes log, in the form of log/slog's
+// text handler, which would make each plugin larger.
+func (r *Request) Warn(warnings ...string) {
+	for _, w := range warnings {
+		warn(w, "network", r.Name, "plugin", r.plugin)
+	}
+}
+
+func warn(text string, attrs ...string) {
+	line := "time=" + time.Now().Format(time.RFC3339Nano) + " level=WARN msg=" + strconv.Quote(text)
+	for i := 0; i+1 < len(attrs); i += 2 {
+		line += " " + attrs[i] + "=" + attrs[i+1]
+	}
+	_, _ = fmt.Fprintln(os.Stderr, line)
+}

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -171,9 +169,7 @@ func coded(err error, code uint) error {
 
 func valid(r *cni.Request) (*config, error) {
 	c, report := load(r)
-	for _, w := range report.Warnings() {
-		slog.New(slog.NewTextHandler(os.Stderr, nil)).Warn(w, "network", r.Name, "plugin", "host-local")
-	}
+	r.Warn(report.Warnings()...)
 	if err := report.Err(); err != nil {
 		return nil, cni.Errorf(cni.CodeConfig, "%w", err)
 	}
