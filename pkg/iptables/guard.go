@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"context"
-	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -28,43 +27,53 @@ func (g guard) String() string {
 }
 
 func (g guard) Observe(context.Context) (state.Diff, error) {
-	there, err := g.there()
-	if err != nil || there {
+	n, err := g.count()
+	if err != nil || n > 0 {
 		return state.Same, err
 	}
 	return state.Absent, nil
 }
 
-// there lists, as the failure of a check may also be another one's.
-func (g guard) there() (bool, error) {
+// count lists, as the failure of a check may also be another one's.
+func (g guard) count() (n int, err error) {
 	ipt, err := v4.open()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	lines, err := ipt.List(raw, "PREROUTING")
-	return slices.ContainsFunc(lines, func(line string) bool {
+	for _, line := range lines {
 		r, ok := parse(line)
-		return ok && r.value("-i") == g.link && r.value("-d") == v4.loopback.String() && r.value("-j") == "DROP"
-	}), err
+		if ok && r.value("-i") == g.link && r.value("-d") == v4.loopback.String() && r.value("-j") == "DROP" {
+			n++
+		}
+	}
+	return n, err
 }
 
 // Apply looks and adds under the package's lock, so that two callers at once
-// leave one rule.
+// leave one rule. It looks again afterwards: iptables succeeds also when its
+// listing did not get through.
 func (g guard) Apply(context.Context) error {
 	held, err := lock()
 	if err != nil {
 		return err
 	}
 	defer release(held)
-	there, err := g.there()
-	if err != nil || there {
+	n, err := g.count()
+	if err != nil || n == 1 {
 		return err
 	}
 	ipt, err := v4.open()
-	if err != nil {
-		return err
+	if err == nil {
+		err = ipt.Append(raw, "PREROUTING", g.spec()...)
 	}
-	return ipt.Append(raw, "PREROUTING", g.spec()...)
+	if err == nil {
+		n, err = g.count()
+	}
+	for ; err == nil && n > 1; n-- {
+		err = ipt.Delete(raw, "PREROUTING", g.spec()...)
+	}
+	return err
 }
 
 func (g guard) Remove(context.Context) error {
