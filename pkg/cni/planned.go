@@ -286,7 +286,8 @@ func newResult(a *Attachment, links []*current.Interface) *current.Result {
 }
 
 // HostLinks returns the interfaces of prevResult that are not in a container:
-// of a bridge network the bridge, then the host's end of the pair.
+// of a bridge network the bridge, its link in the VLAN if there is one, and the
+// host's end of the pair.
 func (a *Attachment) HostLinks() (names []string) {
 	if a.Prev == nil {
 		return nil
@@ -297,6 +298,23 @@ func (a *Attachment) HostLinks() (names []string) {
 		}
 	}
 	return names
+}
+
+// HostEnd returns the host's link that is gone when the container is: of
+// HostLinks the last before the container's own, as plugins list what they make
+// from the outside to the inside. (The reference bridge lists its link in a VLAN
+// after both.)
+func (a *Attachment) HostEnd() (name string) {
+	if a.Prev == nil {
+		return ""
+	}
+	for _, i := range a.Prev.Interfaces {
+		if i.Sandbox != "" {
+			break
+		}
+		name = i.Name
+	}
+	return name
 }
 
 func (a *Attachment) String() string { return fmt.Sprint(a.Request) }

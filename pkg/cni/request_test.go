@@ -232,6 +232,15 @@ func TestHostLinks(t *testing.T) {
 	}
 }
 
+// The reference bridge lists its link in a VLAN last.
+func TestHostEnd(t *testing.T) {
+	r := request(t, `{"name": "net"}`)
+	r.Prev = &current.Result{Interfaces: []*current.Interface{{Name: "br0"}, {Name: "veth0"}, {Name: "eth0", Sandbox: "/ns"}, {Name: "br0.5"}}}
+	if got := (&Attachment{Request: r}).HostEnd(); got != "veth0" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestDefaultRoute(t *testing.T) {
 	for ipv6, want := range map[bool]string{false: "0.0.0.0/0", true: "::/0"} {
 		dst := DefaultRoute(ipv6)

@@ -102,12 +102,15 @@ func (r *Report) Range(path string, found, low, high int) {
 	}
 }
 
+// MaxLinkName is the length in bytes of the longest name of a link (IFNAMSIZ - 1).
+const MaxLinkName = 15
+
 // LinkName reports a name that no link can have: the kernel takes 1 to 15 bytes
 // without slash, colon or white space (dev_valid_name).
 func (r *Report) LinkName(path, found string) {
-	if found == "" || len(found) > 15 || found == "." || found == ".." ||
+	if found == "" || len(found) > MaxLinkName || found == "." || found == ".." ||
 		strings.ContainsFunc(found, func(c rune) bool { return c <= ' ' || c >= 127 || c == '/' || c == ':' }) {
-		r.Bad(path, found, "a link name of 1 to 15 letters, digits and marks, without '/', ':' or space")
+		r.Bad(path, found, "a link name of 1 to %d letters, digits and marks, without '/', ':' or space", MaxLinkName)
 	}
 }
 

@@ -101,7 +101,7 @@ func (v Veth) Apply(context.Context) error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MasterIndex, attrs.Flags = v.Host, bridge.Attrs().Index, net.FlagUp
-	attrs.HardwareAddr = v.Mark.MAC() // set, so that no udev policy changes it
+	attrs.HardwareAddr = v.Mark.HostMAC() // set, so that no udev policy changes it
 	veth := netlink.NewVeth(attrs)
 	if v.MTU > 0 {
 		veth.MTU, veth.PeerMTU = v.MTU, uint32(v.MTU)

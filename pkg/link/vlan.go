@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -53,8 +54,8 @@ func (p PortVLAN) want() map[int]uint16 {
 	return want
 }
 
-// read returns the port's VLANs with their flags.
-func (p PortVLAN) read(h *netlink.Handle, l netlink.Link) (map[int]uint16, error) {
+// vlansOf returns the VLANs that a bridge or a port is in, with their flags.
+func vlansOf(h *netlink.Handle, l netlink.Link) (map[int]uint16, error) {
 	all, err := h.BridgeVlanList()
 	if err != nil {
 		return nil, fmt.Errorf("bridge vlan: %w", err)
@@ -72,7 +73,7 @@ func (p PortVLAN) Observe(context.Context) (state.Diff, error) {
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
-	found, err := p.read(h, l)
+	found, err := vlansOf(h, l)
 	if err != nil {
 		return state.Same, err
 	}
@@ -92,13 +93,10 @@ func show(vlans map[int]uint16) string {
 	return s
 }
 
-// Apply implements state.Resource.
+// Apply implements state.Resource. The port is new, so it is in the default VLAN
+// and no other: to read what it is in would be to list every port of the host.
 func (p PortVLAN) Apply(context.Context) error {
 	h, l, err := mustFind(netns.Host(), p.Link)
-	if err != nil {
-		return err
-	}
-	found, err := p.read(h, l)
 	if err != nil {
 		return err
 	}
@@ -109,13 +107,11 @@ func (p PortVLAN) Apply(context.Context) error {
 			return fmt.Errorf("vlan %d: %w", id, err)
 		}
 	}
-	for id := range found {
-		if _, ok := want[id]; ok {
-			continue
-		}
-		if err := h.BridgeVlanDel(l, uint16(id), false, false, false, true); err != nil {
-			return fmt.Errorf("vlan %d: %w", id, err)
-		}
+	if _, ok := want[DefaultVLAN]; ok {
+		return nil
+	}
+	if err := h.BridgeVlanDel(l, DefaultVLAN, false, false, false, true); err != nil && !gone(err) {
+		return fmt.Errorf("vlan %d: %w", DefaultVLAN, err)
 	}
 	return nil
 }
@@ -123,40 +119,51 @@ func (p PortVLAN) Apply(context.Context) error {
 // Remove has nothing to do: the VLANs go with the port.
 func (p PortVLAN) Remove(context.Context) error { return nil }
 
-// A BridgeVLAN is the host's own interface in one VLAN of a bridge, up:
-// "cni0.100" on "cni0".
+// A BridgeVLAN is the host's own interface in one VLAN of a bridge: "cni0.100"
+// on "cni0". It is made down.
 type BridgeVLAN struct {
 	Bridge string
 	ID     int
 }
 
-func (b BridgeVLAN) name() string { return fmt.Sprintf("%s.%d", b.Bridge, b.ID) }
+// Name returns the name of the interface.
+func (b BridgeVLAN) Name() string { return fmt.Sprintf("%s.%d", b.Bridge, b.ID) }
 
 // Key implements state.Resource.
-func (b BridgeVLAN) Key() string { return "link " + b.name() }
+func (b BridgeVLAN) Key() string { return "link " + b.Name() }
 
 func (b BridgeVLAN) String() string {
-	return fmt.Sprintf("bridge vlan add dev %s vid %d self ; ip link add %s link %s up type vlan id %d", b.Bridge, b.ID, b.name(), b.Bridge, b.ID)
+	return fmt.Sprintf("bridge vlan add dev %s vid %d self ; ip link add %s link %s type vlan id %d", b.Bridge, b.ID, b.Name(), b.Bridge, b.ID)
 }
 
 // Observe implements state.Resource.
 func (b BridgeVLAN) Observe(context.Context) (state.Diff, error) {
-	_, l, err := find(netns.Host(), b.name())
+	h, l, err := find(netns.Host(), b.Name())
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
+	bridge, err := h.LinkByName(b.Bridge)
+	if err != nil {
+		return state.Same, err
+	}
+	vlans, err := vlansOf(h, bridge)
+	if err != nil {
+		return state.Same, err
+	}
+	_, member := vlans[b.ID]
 	id := 0
 	if v, ok := l.(*netlink.Vlan); ok {
 		id = v.VlanId
 	}
 	return state.First(
 		state.Differ("type", l.Type(), "vlan"),
+		state.Differ("parent's index", l.Attrs().ParentIndex, bridge.Attrs().Index),
 		state.Differ("id", id, b.ID),
-		state.Differ("state", upDown(isUp(l)), "up")), nil
+		state.Differ("the bridge's part in VLAN "+strconv.Itoa(b.ID), member, true)), nil
 }
 
 // Apply implements state.Resource.
-func (b BridgeVLAN) Apply(context.Context) error {
+func (b BridgeVLAN) Apply(ctx context.Context) error {
 	h, bridge, err := mustFind(netns.Host(), b.Bridge)
 	if err != nil {
 		return err
@@ -165,20 +172,21 @@ func (b BridgeVLAN) Apply(context.Context) error {
 		return fmt.Errorf("bridge vlan: %w", err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex = b.name(), bridge.Attrs().Index
-	if err = h.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: b.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); err != nil && !exists(err) {
+	attrs.Name, attrs.ParentIndex = b.Name(), bridge.Attrs().Index
+	err = h.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: b.ID, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
+	if !exists(err) {
 		return err
 	}
-	l, err := h.LinkByName(b.name())
-	if err != nil {
-		return err
+	diff, err := b.Observe(ctx)
+	if err == nil && diff != state.Same {
+		err = fmt.Errorf("there is another link of that name: %w", diff)
 	}
-	return h.LinkSetUp(l)
+	return err
 }
 
 // Remove implements state.Resource.
 func (b BridgeVLAN) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), b.name())
+	h, l, err := find(netns.Host(), b.Name())
 	if err != nil || l == nil {
 		return err
 	}

@@ -79,6 +79,12 @@ func (m Mark) MAC() net.HardwareAddr {
 	return mac(sum[:])
 }
 
+// HostMAC is MAC for the host's end of a pair: the two ends must differ.
+func (m Mark) HostMAC() net.HardwareAddr {
+	sum := sha256.Sum256([]byte(m))
+	return mac(sum[6:])
+}
+
 // MACOf returns the locally administered unicast MAC address that belongs to
 // an IP address: a reused address keeps its neighbour entries right.
 func MACOf(addr netip.Addr) net.HardwareAddr {

@@ -113,6 +113,7 @@ func TestMAC(t *testing.T) {
 			MACOf(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})),
 			MACOf(netip.AddrFrom16([16]byte{0xfd, 15: byte(i)})),
 			Key{"net", string(rune('a' + i)), "eth0"}.Mark().MAC(),
+			Key{"net", string(rune('a' + i)), "eth0"}.Mark().HostMAC(),
 		} {
 			if len(mac) != 6 || mac[0]&1 != 0 || mac[0]&2 == 0 {
 				t.Fatalf("%x is no locally administered unicast address", mac)

@@ -189,3 +189,21 @@ func Default(ns *netns.NS) (index, mtu int, err error) {
 	}
 	return 0, 0, nil
 }
+
+// LinkTo returns the name of the link by which packets to dst leave, "" if none
+// does. It sends nothing.
+func LinkTo(ns *netns.NS, dst netip.Addr) (string, error) {
+	h, err := ns.Netlink()
+	if err != nil {
+		return "", err
+	}
+	routes, err := h.RouteGet(dst.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return "", nil // ENETUNREACH, EHOSTUNREACH, or what a rule prohibits
+	}
+	l, err := h.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", err
+	}
+	return l.Attrs().Name, nil
+}

@@ -77,6 +77,9 @@ func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 		rep.Bad("mtu", c.MTU, "%d to %d, or 0 for that of the host's default route", minMTU, maxMTU)
 	}
 	rep.Range("vlan", c.VLAN, 0, maxVLAN)
+	if c.VLAN > 0 && len(c.Bridge) <= conf.MaxLinkName && len(c.uplink()) > conf.MaxLinkName {
+		rep.Conflict("bridge, vlan", "the host's link in the VLAN would be called %q, which has more than %d bytes; give the bridge a shorter name", c.uplink(), conf.MaxLinkName)
+	}
 	c.validateTrunk(rep)
 	c.validateModes(rep)
 	for i, name := range c.TrustedInterfaces {

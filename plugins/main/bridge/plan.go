@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -90,7 +89,7 @@ func (c *config) Warnings(context.Context) []string {
 	if c.Internal {
 		return nil
 	}
-	blockers, err := nft.Blockers(c.Bridge)
+	blockers, err := nft.Blockers(c.uplink())
 	if err != nil {
 		return []string{"other firewalls cannot be looked at: " + err.Error()}
 	}
@@ -100,11 +99,12 @@ func (c *config) Warnings(context.Context) []string {
 // resolveIsolation chooses how icc: false keeps peers apart. Isolated ports do,
 // whatever the frames hold. But with br_netfilter the kernel forwards a peer's
 // packets to a published port from port to port, so there the forward chain,
-// which then sees bridged packets too, must be the one to tell them apart.
+// which then sees bridged packets too, must be the one to tell them apart. (Not
+// those in a VLAN, whose published ports are routed, by another link.)
 func (c *config) resolveIsolation() error {
 	filtered := sysctl.Set(netns.Host(), "net/bridge/bridge-nf-call-iptables", "1", "net/bridge/bridge-nf-call-ip6tables", "1")
 	has, err := filtered.Has()
-	c.isolate = c.PortIsolation || !c.ICC && !has
+	c.isolate = c.PortIsolation || !c.ICC && (!has || c.VLAN != 0)
 	return err
 }
 
@@ -120,25 +120,16 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 }
 
 func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
-	// The host asks for its neighbours from the bridge's link-local address, so
-	// that one must not wait for duplicate detection: for a second or two no
-	// packet would come in from outside.
-	conf := "net/ipv6/conf/" + c.Bridge
-	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()},
-		sysctl.Set(netns.Host(), conf+"/accept_ra", "0", conf+"/accept_dad", "0"))
-	uplink := c.Bridge
-	if c.VLAN != 0 {
-		uplink = c.Bridge + "." + strconv.Itoa(c.VLAN)
+	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, quiet(c.Bridge))
+	if c.VLAN != 0 && c.uplinked() {
+		p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}, quiet(c.uplink()), link.Up{NS: netns.Host(), Name: c.uplink()})
 	}
 	for _, ip := range a.IPs {
 		is6 := ip.Prefix.Addr().Is6()
 		if !c.gateway(is6) || !ip.Gateway.IsValid() {
 			continue
 		}
-		if uplink != c.Bridge {
-			p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN})
-		}
-		address := route.Addr{NS: netns.Host(), Link: uplink, Prefix: netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits())}
+		address := route.Addr{NS: netns.Host(), Link: c.uplink(), Prefix: netip.PrefixFrom(ip.Gateway, ip.Prefix.Bits())}
 		p.Ensure(address)
 		if c.ForceAddress {
 			p.Ensure(route.Only{Addr: address})
@@ -148,6 +139,28 @@ func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
 		}
 	}
 }
+
+// quiet keeps a link of the host's from taking advertisements, and from waiting:
+// the host asks for its neighbours from the link's link-local address, so that one
+// must not wait for duplicate detection. For a second or two no packet would come
+// in from outside.
+func quiet(name string) sysctl.Setting {
+	conf := "net/ipv6/conf/" + name
+	return sysctl.Set(netns.Host(), conf+"/accept_ra", "0", conf+"/accept_dad", "0")
+}
+
+// uplink is the link by which the host's packets to containers leave and theirs
+// come: what rules name. That of a VLAN is not the bridge itself.
+func (c *config) uplink() string {
+	if c.VLAN == 0 {
+		return c.Bridge
+	}
+	return link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}.Name()
+}
+
+// uplinked reports whether the host can have packets to and from the containers:
+// in a VLAN only where it is their gateway.
+func (c *config) uplinked() bool { return c.VLAN == 0 || c.gateway(false) || c.gateway(true) }
 
 // tagged reports whether the bridge must tell VLANs apart.
 func (c *config) tagged() bool { return c.VLAN != 0 || len(c.VLANTrunk) > 0 }
@@ -159,26 +172,31 @@ func (c *config) planRequirements(p *state.Plan) {
 		p.Require(c.backend.Ready)
 	}
 	already := c.masquerades() && c.backend.Name == nftables.Name
-	if !already && (c.policy().Wanted() || c.MACSpoofCheck) {
+	if !already && (c.polices() || c.MACSpoofCheck) {
 		p.Require(nftables.Ready)
 	}
 }
 
 func (c *config) planFirewall(p *state.Plan) {
-	if c.policy().Wanted() {
+	if c.polices() {
 		p.Ensure(nft.Table())
 	} else if c.masquerades() {
 		p.Ensure(c.backend.Table...)
 	}
-	p.Ensure(c.policy().Resource())
+	if c.uplinked() {
+		p.Ensure(c.policy().Resource())
+	}
 	if !c.Internal && (c.gateway(false) || c.gateway(true)) {
-		p.Ensure(nft.ForwardAccept(c.Bridge))
+		p.Ensure(nft.ForwardAccept(c.uplink()))
 	}
 }
 
+// polices reports whether there is something to police.
+func (c *config) polices() bool { return c.uplinked() && c.policy().Wanted() }
+
 func (c *config) policy() nft.Policy {
 	return nft.Policy{
-		Bridge: c.Bridge, Internal: c.Internal, ICC: c.ICC,
+		Bridge: c.uplink(), Internal: c.Internal, ICC: c.ICC,
 		V4: c.mode(false), V6: c.mode(true), Trusted: c.TrustedInterfaces,
 	}
 }
@@ -205,7 +223,7 @@ func (c *config) planPort(p *state.Plan, a *cni.Attachment) {
 		p.Ensure(c.portVLAN(host))
 	}
 	if masq := c.masqueraded(a); len(masq) > 0 {
-		p.Own(c.backend.Masquerade(nat.Masquerade{Mark: a.Mark(), Bridge: c.Bridge, Addrs: masq}))
+		p.Own(c.backend.Masquerade(nat.Masquerade{Mark: a.Mark(), Bridge: c.uplink(), Addrs: masq}))
 	}
 	if c.MACSpoofCheck {
 		p.Ensure(nft.SpoofTable())
@@ -234,15 +252,18 @@ func (c *config) planContainer(p *state.Plan, a *cni.Attachment) {
 }
 
 // Links implements cni.Linker.
-func (c *config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
-	bridge, err := attach.Interface(netns.Host(), c.Bridge)
-	if err != nil {
-		return nil, err
+func (c *config) Links(_ context.Context, a *cni.Attachment) (found []*current.Interface, err error) {
+	names := []string{c.Bridge}
+	if c.VLAN != 0 && c.uplinked() {
+		names = append(names, c.uplink())
 	}
-	host, err := attach.Interface(netns.Host(), c.hostLink(a))
-	if err != nil {
-		return nil, err
+	for _, name := range append(names, c.hostLink(a)) {
+		i, err := attach.Interface(netns.Host(), name)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, i)
 	}
 	container, err := attach.Interface(a.NetNS, a.Owner.IfName)
-	return []*current.Interface{bridge, host, container}, err
+	return append(found, container), err
 }

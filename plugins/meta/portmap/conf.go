@@ -35,6 +35,7 @@ type config struct {
 
 	mappings []mapping
 	backend  backend.Backend
+	via      string // the host's link by which it reaches the container
 }
 
 // portMapping is one element of runtimeConfig.portMappings (CONVENTIONS.md).

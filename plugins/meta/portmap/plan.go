@@ -9,6 +9,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/nat"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/route"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 )
@@ -33,10 +34,23 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 	if len(a.IPs) == 0 {
 		return cni.Errorf(cni.CodeConfig, "prevResult: the container has no IP address, so portmap cannot publish its ports; give the network an IPAM plugin, or take runtimeConfig.portMappings out of the call")
 	}
+	if c.via, err = route.LinkTo(netns.Host(), a.IPs[0].Prefix.Addr()); err != nil {
+		return err
+	}
 	if c.Listeners == refuse && !a.Checking {
 		return nat.RefuseListeners(c.published(a))
 	}
 	return nil
+}
+
+// bridge is the host's link by which it reaches the container. The host's own
+// route tells a bridge from its link in a VLAN; but only among the links of the
+// network, as the host may have no route of its own there.
+func (c *config) bridge(links []string) string {
+	if slices.Contains(links, c.via) {
+		return c.via
+	}
+	return links[0]
 }
 
 // Plan implements cni.Config. Without mappings there is nothing to do, but
@@ -50,9 +64,9 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	if len(c.mappings) == 0 || len(links) == 0 { // Resolve has refused the latter
 		return p
 	}
-	bridge, last := links[0], links[len(links)-1]
+	bridge := c.bridge(links)
 	publish := nat.Publish{
-		Mark: a.Mark(), Bridge: bridge, Link: last, Mappings: c.published(a), Source: c.source(),
+		Mark: a.Mark(), Bridge: bridge, Link: a.HostEnd(), Mappings: c.published(a), Source: c.source(),
 		MarkBit: c.markBit(),
 	}
 	for _, s := range []struct{ from, to *[]string }{
