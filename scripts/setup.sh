@@ -5,6 +5,7 @@
 #   need_go        go on PATH, at least as new as go.mod asks for
 #   need_tools     the commands that tests, demo and benchmark call
 #   need_modules   kernel modules, where the kernel has modules at all
+#   need_second_kernel   what scripts/second-kernel.sh starts
 #
 # Each is silent and quick when there is nothing to do.
 
@@ -53,6 +54,32 @@ need_modules() {
         iptable_nat ip6table_nat 8021q macvlan ipvlan vxlan; do
         modprobe -q "$module" 2>/dev/null || true
     done
+}
+
+# second_kernel prints where Debian's kernel for clouds is unpacked: the last of
+# bookworm, in .cache.
+second_kernel() {
+    echo "$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.cache/second-kernel"
+}
+
+# need_second_kernel unpacks the kernel, without installing it, and installs the
+# emulator.
+need_second_kernel() {
+    local dir image tmp missing=()
+    dir=$(second_kernel)
+    type -P qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+    type -P busybox >/dev/null || missing+=(busybox-static)
+    apt_install "${missing[@]}"
+    [[ ! -d $dir ]] || return 0
+    echo "fetching Debian's kernel"
+    tmp=$(mktemp -d)
+    image=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p')
+    (cd "$tmp" && apt-get -q -o APT::Sandbox::User=root download "$image") >/dev/null || return 1
+    dpkg-deb -x "$tmp"/*.deb "$tmp/root"
+    depmod -b "$tmp/root" "$(ls "$tmp/root/lib/modules")"
+    mkdir -p "${dir%/*}"
+    mv "$tmp/root" "$dir"
+    rm -rf "$tmp"
 }
 
 # go_at_least 1.26: whether go is on PATH and that new.
