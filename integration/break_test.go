@@ -156,6 +156,8 @@ func (l *lab) damages(object string, now testnet.Snapshot) []damage {
 		out = addrDamages(words, now[object])
 	case "route":
 		out = routeDamages(words, now[object])
+	case "vlan":
+		out = vlanDamages(words[1], now[object], now)
 	case "nft":
 		out = l.nftDamages(words, bare)
 	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy":
@@ -184,7 +186,9 @@ func (l *lab) linkDamages(link string, attributes []string, within string) []dam
 		return out // its MTU and MAC are for later plugins to change
 	}
 	if !has("linkinfo.info_kind bridge") {
-		out = append(out, damage{name: "alias of " + link, command: "ip link set " + link + " alias ''", says: says})
+		if slices.ContainsFunc(attributes, func(a string) bool { return strings.HasPrefix(a, "ifalias ") }) {
+			out = append(out, damage{name: "alias of " + link, command: "ip link set " + link + " alias ''", says: says})
+		}
 		if l.configured("mtu") { // else it was the host's at the time of ADD
 			out = append(out, damage{name: "mtu of " + link, command: "ip link set " + link + " mtu 1290", says: says})
 		}
@@ -216,6 +220,27 @@ func addrDamages(words, _ []string) []damage {
 		says:    []string{addr},
 	}}
 }
+
+// vlanDamages take a bridge or a port out of the VLANs that it is in.
+func vlanDamages(link string, attributes []string, now testnet.Snapshot) (out []damage) {
+	self := ""
+	if slices.Contains(now["link "+link], "linkinfo.info_kind bridge") {
+		self = " self"
+	}
+	for _, m := range vlanNumber.FindAllStringSubmatch(strings.Join(attributes, " "), -1) {
+		if self != "" && m[1] == "1" { // of the bridge's own making
+			continue
+		}
+		out = append(out, damage{
+			name:    "VLAN " + m[1] + " of " + link,
+			command: "bridge vlan del dev " + link + " vid " + m[1] + self,
+			says:    []string{link},
+		})
+	}
+	return out
+}
+
+var vlanNumber = regexp.MustCompile(`"vlan":(\d+)`)
 
 // routeDamages leaves the kernel's own routes alone: they go with their address.
 func routeDamages(words, attributes []string) []damage {

@@ -4,6 +4,8 @@ package integration
 
 import (
 	"flag"
+	"fmt"
+	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,9 +19,21 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	testscript.Main(testnet.M{M: m}, map[string]func(){
+	testscript.Main(run{testnet.M{M: m}}, map[string]func(){
 		"trace":  testnet.Trace,
 		"answer": testnet.Answer,
 		"ask":    testnet.Ask,
 	})
+}
+
+// A run of the tests under a second kernel does all that was left to it.
+type run struct{ testnet.M }
+
+func (r run) Run() int {
+	code := r.M.Run()
+	if names := forgotten(); len(names) > 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: left to this run, and not run: %q\n", names)
+		return max(code, 1)
+	}
+	return code
 }

@@ -25,8 +25,12 @@ import (
 // What the commands below do is said in testdata/script/README.md.
 func TestScript(t *testing.T) {
 	bin := testnet.Bin(t)
+	files := scenarios(t)
+	if len(files) == 0 {
+		return
+	}
 	testscript.Run(t, testscript.Params{
-		Dir:                "testdata/script",
+		Files:              files,
 		RequireUniqueNames: true,
 		Setup:              func(env *testscript.Env) error { return newScene(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

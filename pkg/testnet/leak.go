@@ -40,9 +40,9 @@ func (s Snapshot) shared(line string) bool {
 	case "sysctl":
 		return true
 	case "link", "addr":
-		return sign == "+" && s.isBridge(name)
+		return sign == "+" && s.ofNetwork(name)
 	case "route", "fdb", "vlan", "neigh":
-		return sign == "+" && slices.ContainsFunc(words, func(w string) bool { return s.isBridge(strings.TrimSuffix(w, ":")) })
+		return sign == "+" && slices.ContainsFunc(words, func(w string) bool { return s.ofNetwork(strings.TrimSuffix(w, ":")) })
 	case "nft":
 		return sign == "+" && (name != "element" || s.sharedElement(line))
 	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy", "file":
@@ -51,8 +51,13 @@ func (s Snapshot) shared(line string) bool {
 	return false
 }
 
-func (s Snapshot) isBridge(link string) bool {
-	return slices.Contains(s["link "+link], "linkinfo.info_kind bridge")
+// ofNetwork reports whether a link is a bridge, or the host's link in a VLAN of one.
+func (s Snapshot) ofNetwork(link string) bool {
+	if slices.Contains(s["link "+link], "linkinfo.info_kind bridge") {
+		return true
+	}
+	bridge, _, ok := strings.Cut(link, ".")
+	return ok && slices.Contains(s["link "+link], "linkinfo.info_kind vlan") && s.ofNetwork(bridge)
 }
 
 // sharedElement: the owner of what belongs to a bridge is on the network "*". A

@@ -56,7 +56,7 @@ func (h *Host) network(s Snapshot) {
 	})
 	if slices.ContainsFunc(slices.Collect(maps.Keys(s)), func(o string) bool {
 		link, ok := strings.CutPrefix(o, "link ")
-		return ok && s.isBridge(link)
+		return ok && s.ofNetwork(link)
 	}) {
 		h.bridges(s)
 	}
