@@ -8,6 +8,7 @@
 # The command runs as root, in the same directory, with the same environment and
 # without standard input, and sees the host's files. What it writes below
 # KERNEL_WRITES (the current directory unless set) is kept, the rest is dropped.
+# Before it, the machine's shell runs what KERNEL_PREPARE says.
 # The exit status is the command's; 125 if the machine did not come to its end,
 # after its kernel's log.
 #
@@ -40,7 +41,11 @@ echo 125 >"$dir/status"
     printf 'cd %q\nexec' "$PWD"
     printf ' %q' "$@"
 } >"$dir/command"
-cat >"$dir/stage2" <<'END'
+cat >"$dir/stage2" <<END
+KERNEL_PREPARE=$(printf %q "${KERNEL_PREPARE:-}")
+END
+cat >>"$dir/stage2" <<'END'
+eval "$KERNEL_PREPARE"
 status=0
 setsid bash "$1/command" </dev/null >/dev/ttyS1 2>/dev/ttyS2 || status=$?
 echo $status >"$1/status"
