@@ -37,14 +37,14 @@ var probes = map[feature]string{
 	onlyIPTables: "! nft list ruleset && iptables-legacy -t nat -S",
 }
 
-// has reports whether this kernel has a feature.
-var has = map[feature]func() bool{}
-
-func init() {
+// has returns the features that this kernel has.
+var has = sync.OnceValue(func() map[feature]bool {
+	found := map[feature]bool{}
 	for f, command := range probes {
-		has[f] = sync.OnceValue(func() bool { return exec.Command("unshare", "--net", "sh", "-c", command).Run() == nil })
+		found[f] = exec.Command("unshare", "--net", "sh", "-c", command).Run() == nil
 	}
-}
+	return found
+})
 
 // Tests for which this kernel lacks a feature are run by scripts/test.sh under a
 // second one. This run writes their names to the file leftTo; that one runs the
@@ -63,7 +63,7 @@ var leave struct {
 // here reports whether the test of that name runs under this kernel.
 func here(t testing.TB, name string, needs ...feature) bool {
 	t.Helper()
-	missing := slices.DeleteFunc(slices.Clone(needs), func(f feature) bool { return has[f]() })
+	missing := slices.DeleteFunc(slices.Clone(needs), func(f feature) bool { return has()[f] })
 	switch {
 	case left != "":
 		if !slices.Contains(leftNames(t), name) {
@@ -84,6 +84,7 @@ func here(t testing.TB, name string, needs ...feature) bool {
 }
 
 func leftNames(t testing.TB) []string {
+	t.Helper()
 	b, err := os.ReadFile(left)
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +93,7 @@ func leftNames(t testing.TB) []string {
 }
 
 func leaveTest(t testing.TB, name string) {
+	t.Helper()
 	leave.Lock()
 	defer leave.Unlock()
 	if slices.Contains(leave.names, name) {

@@ -198,8 +198,8 @@ func LinkTo(ns *netns.NS, dst netip.Addr) (string, error) {
 		return "", err
 	}
 	routes, err := h.RouteGet(dst.AsSlice())
-	if err != nil || len(routes) == 0 {
-		return "", nil // ENETUNREACH, EHOSTUNREACH, or what a rule prohibits
+	if err != nil || len(routes) == 0 { // ENETUNREACH, EHOSTUNREACH, or what a rule prohibits
+		return "", nil //nolint:nilerr // the answer
 	}
 	l, err := h.LinkByIndex(routes[0].LinkIndex)
 	if err != nil {

@@ -252,18 +252,19 @@ func (c *config) planContainer(p *state.Plan, a *cni.Attachment) {
 }
 
 // Links implements cni.Linker.
-func (c *config) Links(_ context.Context, a *cni.Attachment) (found []*current.Interface, err error) {
+func (c *config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
 	names := []string{c.Bridge}
 	if c.VLAN != 0 && c.uplinked() {
 		names = append(names, c.uplink())
 	}
+	var links []*current.Interface
 	for _, name := range append(names, c.hostLink(a)) {
-		i, err := attach.Interface(netns.Host(), name)
+		host, err := attach.Interface(netns.Host(), name)
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, i)
+		links = append(links, host)
 	}
 	container, err := attach.Interface(a.NetNS, a.Owner.IfName)
-	return append(found, container), err
+	return append(links, container), err
 }
