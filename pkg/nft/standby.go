@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"github.com/google/nftables"
@@ -39,7 +40,7 @@ func (c *claim) yield() error {
 				return err
 			}
 			if f != nil && f.comment != string(c.mark) && c.mark.SameContainer(owner.Mark(f.comment)) {
-				if e.slot, err = freeSlot(c.mark, e.ref()); err != nil {
+				if e.slot, err = freeSlot(c.mark, e); err != nil {
 					return err
 				}
 				c.waits = append(c.waits, e)
@@ -52,13 +53,14 @@ func (c *claim) yield() error {
 	return nil
 }
 
-func freeSlot(m owner.Mark, ref string) (int, error) {
-	for n := 0; ; n++ {
-		f, err := get(inet(), owners, standbyKey(m, ref, n))
-		if err != nil || f == nil || n == maxStandby {
+func freeSlot(m owner.Mark, e element) (int, error) {
+	for n := range maxStandby {
+		f, err := get(inet(), owners, standbyKey(m, e.ref(), n))
+		if err != nil || f == nil {
 			return n, err
 		}
 	}
+	return 0, fmt.Errorf("%s: %d networks of this container wait for it already, and no more may", e.object, maxStandby)
 }
 
 // standbys returns the index's entries for what is waited for.
