@@ -76,6 +76,23 @@ func (e example) plugins(t *testing.T) []string {
 	return types
 }
 
+// prepare gives a host what the example expects of it: an overlay's, an address
+// in the underlay.
+func (e example) prepare(h *testnet.Host) {
+	if !strings.Contains(string(e.conflist), `"vxlan-overlay"`) {
+		return
+	}
+	for _, command := range []string{
+		"ip link add eth1 type veth peer name lan",
+		"sysctl -qw net.ipv6.conf.eth1.accept_ra=0 net.ipv6.conf.lan.accept_ra=0", // else changed with forwarding
+		"ip addr add 192.0.2.11/24 dev eth1",
+		"ip link set eth1 up",
+		"ip link set lan up",
+	} {
+		h.Run(strings.Fields(command)...)
+	}
+}
+
 // shared reports whether the example makes nothing of its own, so that a second
 // ADD is as good as the first: the loopback interface is there anyway.
 func (e example) shared() bool { return strings.Contains(string(e.conflist), `"loopback"`) }
@@ -115,6 +132,7 @@ type lab struct {
 func newLab(t *testing.T, e example, containers int) *lab {
 	t.Helper()
 	l := &lab{T: t, h: testnet.New(t), conflist: e.conflist}
+	e.prepare(l.h)
 	l.net = l.network(e)
 	for i := range containers {
 		a := e.attachment(l.h, l.net, i)

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,13 @@ type Config interface {
 	// Plan is a pure function of the configuration and the attachment: it
 	// reads nothing from the host.
 	Plan(*Attachment) state.Plan
+}
+
+// An Allotter is a Config that knows better than its author from which addresses
+// the IPAM plugin is to take one: those that this host holds of a network on many
+// hosts. Allot returns the "ipam" object to hand on, before IPAM's ADD and STATUS.
+type Allotter interface {
+	Allot(context.Context, *Request) (json.RawMessage, error)
 }
 
 // A Completer is a Config that adds to what the IPAM plugin returned (a gateway,
@@ -99,6 +107,9 @@ func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
 	if err = p.refuseSecond(ctx, r); err != nil {
 		return nil, err
 	}
+	if err = allot(ctx, c, r); err != nil {
+		return nil, err
+	}
 	res, err := r.ipam().add(ctx)
 	if err != nil {
 		return nil, err
@@ -108,6 +119,18 @@ func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
 		return nil, errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
 	}
 	return res, nil
+}
+
+func allot(ctx context.Context, c Config, r *Request) error {
+	al, ok := c.(Allotter)
+	if !ok || !r.HasIPAM() {
+		return nil
+	}
+	ipam, err := al.Allot(ctx, r)
+	if err != nil {
+		return err
+	}
+	return r.setIPAM(ipam)
 }
 
 // refuseSecond fails if the attachment exists, before anything is touched: the
@@ -240,6 +263,9 @@ func (p Planned) Status(ctx context.Context, r *Request) error {
 	}
 	if w, ok := c.(Warner); ok {
 		r.Warn(w.Warnings(ctx)...)
+	}
+	if err := allot(ctx, c, r); err != nil {
+		return err
 	}
 	return p.delegate(r, func(i ipam) error { return i.status(ctx) })
 }

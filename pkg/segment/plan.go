@@ -153,7 +153,7 @@ func (c *Config) PlanFirewall(p *state.Plan) {
 	if c.Uplinked() {
 		p.Ensure(c.policy().Resource())
 	}
-	if !c.Internal && (c.HasGateway(false) || c.HasGateway(true)) {
+	if (!c.Internal || c.Layout.Kin != nil) && (c.HasGateway(false) || c.HasGateway(true)) {
 		for _, l := range c.links() {
 			p.Ensure(nft.ForwardAccept(l))
 		}

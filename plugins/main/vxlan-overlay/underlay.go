@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+)
+
+// An underlay is this host's end of the tunnels.
+type underlay struct {
+	addr netip.Addr
+	link string // that has the address; "" until it was looked for
+	mtu  int    // of that link
+}
+
+// What VXLAN adds to a packet: an Ethernet, an IPv4 or IPv6, a UDP and a VXLAN
+// header (RFC 7348, 5).
+const (
+	overheadV4 = 14 + 20 + 8 + 8
+	overheadV6 = 14 + 40 + 8 + 8
+)
+
+// room is the MTU that the underlay leaves to the network.
+func (u underlay) room() int {
+	if u.addr.Is4() {
+		return u.mtu - overheadV4
+	}
+	return u.mtu - overheadV6
+}
+
+// locate finds this host in the underlay.
+func (c *config) locate() error {
+	if c.underlay.link != "" {
+		return nil
+	}
+	a, err := c.localAddress()
+	if err != nil {
+		return err
+	}
+	c.underlay.addr = a
+	if c.underlay.link, c.underlay.mtu, err = route.Local(a); err != nil {
+		return err
+	}
+	if c.underlay.link == "" {
+		return cni.Errorf(cni.CodeConfig, "underlay: found %q, want an address of this host%s", c.Underlay, c.ourPeers())
+	}
+	return nil
+}
+
+func (c *config) localAddress() (a netip.Addr, err error) {
+	switch {
+	case c.underlay.addr.IsValid():
+		return c.underlay.addr, nil
+	case c.Underlay != "":
+		if a, err = route.AddrOf(c.Underlay); err == nil && !a.IsValid() {
+			err = cni.Errorf(cni.CodeConfig, "underlay: link %q has no address", c.Underlay)
+		}
+		return a, err
+	case c.Group.IsValid():
+		if a, err = route.Source(c.Group); err == nil && !a.IsValid() {
+			err = cni.Errorf(cni.CodeConfig, "underlay: missing, want an address of this host, as it has no route to group %s", c.Group)
+		}
+		return a, err
+	}
+	return c.localPeer()
+}
+
+// localPeer finds the host in the list that is this one.
+func (c *config) localPeer() (netip.Addr, error) {
+	for _, h := range c.hosts {
+		link, _, err := route.Local(h.Address)
+		if err != nil || link != "" {
+			return h.Address, err
+		}
+	}
+	return netip.Addr{}, cni.Errorf(cni.CodeConfig, "underlay: missing, and none of peers %v has an address of this host; add this host to them, or name its address and its blocks", c.hosts.Addresses())
+}
+
+// ourPeers hints at what may have been meant.
+func (c *config) ourPeers() string {
+	for _, h := range c.hosts {
+		if link, _, err := route.Local(h.Address); err == nil && link != "" {
+			return fmt.Sprintf(" such as %q", h.Address)
+		}
+	}
+	return ""
+}
+
+// self is this host, with the blocks that the list or its own configuration names.
+func (c *config) self() peer.Host {
+	h, _ := c.hosts.Find(c.underlay.addr)
+	if len(h.Blocks) == 0 {
+		h.Blocks = c.Blocks
+	}
+	return h
+}
