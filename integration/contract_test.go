@@ -134,6 +134,7 @@ func overlayCases() []testnet.Case {
 			"ip link set vx1 type vxlan learning":       "learning",
 			"ip link del vx1":                           "absent",
 		}},
+		{Resource: device.Vacant(), Role: state.Require, Setup: eth1},
 		{Resource: group, Role: state.Ensure, Setup: eth1 + "; ip link add br0 type bridge", Breaks: map[string]string{
 			"ip link set vx1 nomaster": "br0",
 		}},

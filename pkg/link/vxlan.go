@@ -186,7 +186,10 @@ func (v VXLAN) add(h *netlink.Handle) (netlink.Link, error) {
 	}
 	l, err := h.LinkByName(v.Name)
 	if notFound(err) {
-		return nil, v.holder(h)
+		if err = v.holder(h); err == nil {
+			err = fmt.Errorf("VNI %d, UDP port %d: %w, by a device that went meanwhile or that this namespace does not show", v.VNI, v.Port, state.ErrExists)
+		}
+		return nil, err
 	}
 	if err == nil {
 		if diff := v.differs(h, l); diff != state.Same { // another was faster
@@ -196,19 +199,53 @@ func (v VXLAN) add(h *netlink.Handle) (netlink.Link, error) {
 	return l, err
 }
 
+// Vacant requires that nothing else has the device's name or its VNI, so that ADD
+// has made nothing when it is refused. Only while there is no such device does it
+// cost a listing of the host's links.
+func (v VXLAN) Vacant() state.Resource { return vacant{v} }
+
+type vacant struct{ VXLAN }
+
+// Key implements state.Resource.
+func (v vacant) Key() string { return "vacant " + v.VXLAN.Key() }
+
+func (v vacant) String() string {
+	return fmt.Sprintf("ip -d link show type vxlan # no other with id %d, dstport %d", v.VNI, v.Port)
+}
+
+// Observe implements state.Resource.
+func (v vacant) Observe(context.Context) (state.Diff, error) {
+	h, l, err := find(netns.Host(), v.Name)
+	switch {
+	case err != nil:
+		return state.Same, err
+	case l == nil:
+		return state.Same, v.holder(h)
+	case l.Attrs().Alias == string(v.Mark), l.Attrs().Alias == "" && v.differs(h, l) == state.Same:
+		return state.Same, nil
+	}
+	return state.Same, v.held(l)
+}
+
+// Apply and Remove have nothing to do.
+func (v vacant) Apply(context.Context) error { return nil }
+
+// Remove implements state.Resource.
+func (v vacant) Remove(context.Context) error { return nil }
+
 // holder finds who has the VNI: the kernel allows one device of a VNI, port and
-// underlay family on a host. Listing is for this error only.
+// underlay family on a host.
 func (v VXLAN) holder(h *netlink.Handle) error {
 	links, err := retryDump(h.LinkList)
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		if found, ok := l.(*netlink.Vxlan); ok && found.VxlanId == v.VNI && found.Port == v.Port {
+		if found, ok := l.(*netlink.Vxlan); ok && found.VxlanId == v.VNI && found.Port == v.Port && found.Name != v.Name {
 			return v.held(l)
 		}
 	}
-	return fmt.Errorf("VNI %d, UDP port %d: %w by a device that this namespace does not show", v.VNI, v.Port, state.ErrExists)
+	return nil
 }
 
 func (v VXLAN) held(l netlink.Link) error {

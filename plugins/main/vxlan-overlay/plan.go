@@ -84,7 +84,7 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
 // Plan implements cni.Config.
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
-	p.Require(route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
+	p.Require(c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
 	c.PlanRequirements(&p, false)
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
 	c.planGateways(&p)
