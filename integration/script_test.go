@@ -154,6 +154,7 @@ func hostsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s := of(ts)
 	s.container(lan)
 	s.h.Run("ip", "-n", lan, "link", "add", "br0", "type", "bridge")
+	s.h.Run("ip", "-n", lan, "addr", "add", "192.0.2.1/24", "dev", "br0")
 	s.h.Run("ip", "-n", lan, "link", "set", "br0", "up")
 	for i, name := range args {
 		s.container(name)

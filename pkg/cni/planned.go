@@ -52,6 +52,12 @@ type Warner interface {
 	Warnings(context.Context) []string
 }
 
+// A Limiter is a Config that knows what existing containers suffer from; it is
+// asked on STATUS, after what ADD would need.
+type Limiter interface {
+	Limited(context.Context) error
+}
+
 // A Linker is a Config whose plugin makes the interface. Links returns, after
 // Apply, the interfaces to report; the last is the container's.
 type Linker interface {
@@ -248,8 +254,17 @@ func (p Planned) GC(ctx context.Context, r *Request) error {
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.gc(ctx) }))
 }
 
-// Status implements Verbs.
+// Status implements Verbs. What ADD would answer with "try again later" is not
+// ready now.
 func (p Planned) Status(ctx context.Context, r *Request) error {
+	err := p.status(ctx, r)
+	if err != nil && codeOf(err) == CodeTryAgain {
+		return Errorf(CodeNotReady, "%w", err)
+	}
+	return err
+}
+
+func (p Planned) status(ctx context.Context, r *Request) error {
 	c, err := p.Load(r)
 	if err != nil {
 		return err
@@ -266,6 +281,11 @@ func (p Planned) Status(ctx context.Context, r *Request) error {
 	}
 	if err := allot(ctx, c, r); err != nil {
 		return err
+	}
+	if l, ok := c.(Limiter); ok {
+		if err := l.Limited(ctx); err != nil {
+			return Errorf(CodeLimited, "%w", err)
+		}
 	}
 	return p.delegate(r, func(i ipam) error { return i.status(ctx) })
 }

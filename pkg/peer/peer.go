@@ -8,6 +8,7 @@ package peer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -43,6 +44,9 @@ func Gateway(block netip.Prefix) netip.Addr {
 	}
 	return block.Addr().Next()
 }
+
+// ErrFull is wrapped by the error of a claim when all blocks of a subnet are held.
+var ErrFull = errors.New("all blocks are held")
 
 // A Snapshot is all hosts of a network at one time.
 type Snapshot []Host

@@ -3,11 +3,12 @@ package main
 import (
 	"testing"
 
+	"github.com/dockyard-cni/dockyard/pkg/overlay"
 	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
 )
 
-func TestPlan(t *testing.T) { plan.Test(t, plugin()) }
+func TestPlan(t *testing.T) { plan.Test(t, overlay.Plugin()) }
 
-func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, plugin()) }
+func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, overlay.Plugin()) }
 
-func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "vxlan-overlay", plugin()) }
+func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "vxlan-overlay", overlay.Plugin()) }

@@ -1,10 +1,11 @@
-package main
+package overlay
 
 import (
 	"context"
 	"encoding/json"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -18,11 +19,14 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 )
 
-func scopes(*cni.Request) []state.Scope { return segment.Scopes() }
+// Plugin returns the plugin's verbs.
+func Plugin() cni.Planned {
+	return cni.Planned{New: New, Scopes: func(*cni.Request) []state.Scope { return segment.Scopes() }}
+}
 
 // Allot implements cni.Allotter: addresses come from this host's blocks, unless
 // the configuration has ranges of its own.
-func (c *config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, error) {
+func (c *Config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, error) {
 	if err := c.locate(); err != nil {
 		return nil, err
 	}
@@ -33,8 +37,12 @@ func (c *config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, erro
 	if ipam["ranges"] != nil || ipam["type"] != "host-local" {
 		return r.IPAM, nil
 	}
-	sets := peer.Ranges(c.self().Blocks, c.Subnets, c.Mode == flat)
+	blocks := slices.DeleteFunc(slices.Clone(c.self().Blocks), func(b netip.Prefix) bool { return slices.Contains(c.resting, b) })
+	sets := peer.Ranges(blocks, c.Subnets, c.Mode == flat)
 	if len(sets) == 0 {
+		if c.Etcd != nil {
+			return nil, c.noBlock()
+		}
 		return nil, cni.Errorf(cni.CodeConfig, "peers: host %s has no block with addresses for containers", c.underlay.addr)
 	}
 	ipam["ranges"] = sets
@@ -43,7 +51,7 @@ func (c *config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, erro
 
 // Complete adds the routes to the rest of the network, and to everywhere unless
 // the network is internal.
-func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
+func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
 	c.CompleteGateways(a)
 	if c.Internal {
 		a.Routes = segment.WithoutDefault(a.Routes)
@@ -69,9 +77,14 @@ func ipNet(p netip.Prefix) net.IPNet {
 }
 
 // Resolve implements cni.Resolver.
-func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
+func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	if err := c.locate(); err != nil {
 		return err
+	}
+	if c.Etcd != nil && a.Checking {
+		if err := c.await(ctx); err != nil {
+			return err
+		}
 	}
 	if room := c.underlay.room(); c.MTU > room {
 		return cni.Errorf(cni.CodeConfig, "mtu: found %d, want at most %d, which is what the %d of link %s leave", c.MTU, room, c.underlay.mtu, c.underlay.link)
@@ -82,24 +95,33 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
 }
 
 // Plan implements cni.Config.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
+func (c *Config) Plan(a *cni.Attachment) state.Plan {
+	p := c.network(c.Etcd == nil || a.Checking)
+	c.PlanPort(&p, a)
+	c.PlanContainer(&p, a)
+	return p
+}
+
+// network is the part that no container owns. What leads to the other hosts is
+// the daemon's to keep where there is one.
+func (c *Config) network(hosts bool) state.Plan {
 	var p state.Plan
 	p.Require(c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
 	c.PlanRequirements(&p, false)
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
 	c.planGateways(&p)
 	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
-	p.Ensure(c.others())
+	if hosts {
+		p.Ensure(c.others())
+	}
 	c.PlanFirewall(&p)
-	c.PlanPort(&p, a)
-	c.PlanContainer(&p, a)
 	return p
 }
 
 // planGateways gives the host its addresses in the network, the source of its
 // own packets to other hosts', and lets it forward to these also where nothing
 // leaves the network.
-func (c *config) planGateways(p *state.Plan) {
+func (c *Config) planGateways(p *state.Plan) {
 	for _, b := range c.self().Blocks {
 		ipv6 := b.Addr().Is6()
 		if b.IsSingleIP() || !c.HasGateway(ipv6) {
@@ -118,7 +140,7 @@ func (c *config) planGateways(p *state.Plan) {
 	}
 }
 
-func (c *config) vxlan() link.VXLAN {
+func (c *Config) vxlan() link.VXLAN {
 	v := link.VXLAN{
 		Name: c.device(), VNI: c.VNI, Port: c.Port, Local: c.underlay.addr, MTU: c.MTU,
 		MAC: c.self().VTEP(), Group: c.Group, Mark: link.SharedMark(c.Name, "overlay"),
@@ -133,7 +155,7 @@ func (c *config) vxlan() link.VXLAN {
 }
 
 // underlayLink is known without looking where the configuration names it.
-func (c *config) underlayLink() string {
+func (c *Config) underlayLink() string {
 	if c.underlay.link == "" && !c.underlay.addr.IsValid() {
 		return c.Underlay
 	}
@@ -141,7 +163,7 @@ func (c *config) underlayLink() string {
 }
 
 // others is what leads to the other hosts.
-func (c *config) others() state.Set {
+func (c *Config) others() state.Set {
 	others := c.hosts.Others(c.underlay.addr)
 	switch {
 	case c.Group.IsValid():
@@ -153,6 +175,6 @@ func (c *config) others() state.Set {
 }
 
 // Links implements cni.Linker.
-func (c *config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
+func (c *Config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
 	return c.Config.Links(a)
 }

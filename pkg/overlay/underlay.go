@@ -1,10 +1,11 @@
-package main
+package overlay
 
 import (
 	"fmt"
 	"net/netip"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/route"
 )
@@ -32,10 +33,18 @@ func (u underlay) room() int {
 }
 
 // locate finds this host in the underlay.
-func (c *config) locate() error {
+func (c *Config) locate() error {
 	if c.underlay.link != "" {
 		return nil
 	}
+	if err := c.readHosts(); err != nil {
+		return err
+	}
+	return c.locateSelf()
+}
+
+// locateSelf is locate for who knows the hosts.
+func (c *Config) locateSelf() error {
 	a, err := c.localAddress()
 	if err != nil {
 		return err
@@ -50,7 +59,27 @@ func (c *config) locate() error {
 	return nil
 }
 
-func (c *config) localAddress() (a netip.Addr, err error) {
+// readHosts reads the hosts that the configuration does not have itself.
+func (c *Config) readHosts() error {
+	switch {
+	case c.PeersFile != "":
+		var rep conf.Report
+		hosts, err := peer.ReadFile(c.PeersFile, &rep)
+		if err != nil {
+			return cni.Errorf(cni.CodeConfig, "peersFile: %w", err)
+		}
+		hosts.Validate("peers", c.Subnets, &rep)
+		if err := rep.Err(); err != nil {
+			return cni.Errorf(cni.CodeConfig, "peersFile: %s: %w", c.PeersFile, err)
+		}
+		c.hosts = hosts
+	case c.Etcd != nil:
+		return c.readState()
+	}
+	return nil
+}
+
+func (c *Config) localAddress() (a netip.Addr, err error) {
 	switch {
 	case c.underlay.addr.IsValid():
 		return c.underlay.addr, nil
@@ -59,17 +88,25 @@ func (c *config) localAddress() (a netip.Addr, err error) {
 			err = cni.Errorf(cni.CodeConfig, "underlay: link %q has no address", c.Underlay)
 		}
 		return a, err
+	case c.Etcd != nil:
+		return c.sourceOf(netip.MustParseAddr("192.0.2.1"), "to the outside") // for documentation, RFC 5737
 	case c.Group.IsValid():
-		if a, err = route.Source(c.Group); err == nil && !a.IsValid() {
-			err = cni.Errorf(cni.CodeConfig, "underlay: missing, want an address of this host, as it has no route to group %s", c.Group)
-		}
-		return a, err
+		return c.sourceOf(c.Group, "to group "+c.Group.String())
 	}
 	return c.localPeer()
 }
 
+// sourceOf is the address with which the host sends there.
+func (c *Config) sourceOf(dst netip.Addr, where string) (netip.Addr, error) {
+	a, err := route.Source(dst)
+	if err == nil && !a.IsValid() {
+		err = cni.Errorf(cni.CodeConfig, "underlay: missing, want an address of this host, as it has no route %s", where)
+	}
+	return a, err
+}
+
 // localPeer finds the host in the list that is this one.
-func (c *config) localPeer() (netip.Addr, error) {
+func (c *Config) localPeer() (netip.Addr, error) {
 	for _, h := range c.hosts {
 		link, _, err := route.Local(h.Address)
 		if err != nil || link != "" {
@@ -80,7 +117,7 @@ func (c *config) localPeer() (netip.Addr, error) {
 }
 
 // ourPeers hints at what may have been meant.
-func (c *config) ourPeers() string {
+func (c *Config) ourPeers() string {
 	for _, h := range c.hosts {
 		if link, _, err := route.Local(h.Address); err == nil && link != "" {
 			return fmt.Sprintf(" such as %q", h.Address)
@@ -90,7 +127,7 @@ func (c *config) ourPeers() string {
 }
 
 // self is this host, with the blocks that the list or its own configuration names.
-func (c *config) self() peer.Host {
+func (c *Config) self() peer.Host {
 	h, _ := c.hosts.Find(c.underlay.addr)
 	if len(h.Blocks) == 0 {
 		h.Blocks = c.Blocks
