@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,8 +78,9 @@ func (e example) plugins(t *testing.T) []string {
 }
 
 // prepare gives a host what the example expects of it: an overlay's, an address
-// in the underlay.
-func (e example) prepare(h *testnet.Host) {
+// in the underlay, and if it meets others in etcd, an etcd and the daemon.
+func (e example) prepare(t testing.TB, h *testnet.Host) {
+	t.Helper()
 	if !strings.Contains(string(e.conflist), `"vxlan-overlay"`) {
 		return
 	}
@@ -91,6 +93,30 @@ func (e example) prepare(h *testnet.Host) {
 	} {
 		h.Run(strings.Fields(command)...)
 	}
+	if !strings.Contains(string(e.conflist), `"etcd"`) {
+		return
+	}
+	conflist := filepath.Join(h.Dir(), e.name+".conflist")
+	if err := os.WriteFile(conflist, e.conflist, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const url = "http://192.0.2.11:2379"
+	for _, args := range [][]string{
+		{"etcd", "--data-dir", filepath.Join(h.Dir(), "etcd"), "--listen-client-urls", url, "--advertise-client-urls", url,
+			"--listen-peer-urls", "http://127.0.0.1:2380"},
+		{filepath.Join(testnet.Bin(t), "vxlan-overlay"), "daemon", conflist},
+	} {
+		if err := h.Start(exec.Command(args[0], args[1:]...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testnet.Eventually(t, func() error {
+		b, err := os.ReadFile("/run/dockyard/overlay/" + e.name + ".json")
+		if err == nil && !strings.Contains(string(b), "/64") {
+			err = fmt.Errorf("no blocks: %s", b)
+		}
+		return err
+	})
 }
 
 // shared reports whether the example makes nothing of its own, so that a second
@@ -132,7 +158,7 @@ type lab struct {
 func newLab(t *testing.T, e example, containers int) *lab {
 	t.Helper()
 	l := &lab{T: t, h: testnet.New(t), conflist: e.conflist}
-	e.prepare(l.h)
+	e.prepare(t, l.h)
 	l.net = l.network(e)
 	for i := range containers {
 		a := e.attachment(l.h, l.net, i)

@@ -266,11 +266,9 @@ func (c *Config) validateUnderlay(rep *conf.Report) {
 		}
 		return
 	}
-	for _, h := range c.hosts {
-		if h.Address.IsValid() && h.Address.Is4() != a.Is4() {
-			rep.Conflict("underlay, peers", "found %s and %s, want addresses of one family", a, h.Address)
-			return
-		}
+	if len(c.hosts) > 0 && c.hosts[0].Address.IsValid() && c.hosts[0].Address.Is4() != a.Is4() {
+		rep.Conflict("underlay, peers", "found %s and %s, want addresses of one family", a, c.hosts[0].Address)
+		return
 	}
 	c.underlay.addr = a
 }

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -85,7 +86,10 @@ func (c *Config) localAddress() (a netip.Addr, err error) {
 		return c.underlay.addr, nil
 	case c.Underlay != "":
 		if a, err = route.AddrOf(c.Underlay); err == nil && !a.IsValid() {
-			err = cni.Errorf(cni.CodeConfig, "underlay: link %q has no address", c.Underlay)
+			err = errors.New("it has no address")
+		}
+		if err != nil {
+			err = cni.Errorf(cni.CodeConfig, "underlay: found %q, want a link with an address of this host: %w", c.Underlay, err)
 		}
 		return a, err
 	case c.Etcd != nil:

@@ -141,9 +141,10 @@ func unicast(a netip.Addr) bool {
 		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
-// ValidateBlock reports a block that is not part of one of the subnets.
+// ValidateBlock reports a block that is not part of one of the subnets, if these
+// are known.
 func ValidateBlock(path string, b netip.Prefix, subnets []netip.Prefix, rep *conf.Report) bool {
-	if !b.IsValid() {
+	if !b.IsValid() || !slices.ContainsFunc(subnets, netip.Prefix.IsValid) {
 		return false
 	}
 	if b != b.Masked() {
