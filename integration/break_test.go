@@ -276,16 +276,20 @@ func neighDamages(words []string) []damage {
 // fdbDamages: words are fdb mac ADDRESS ifname LINK. Entries that lead nowhere
 // are the kernel's own.
 func fdbDamages(words, attributes []string) []damage {
+	command := fmt.Sprintf("bridge fdb del %s dev %s", words[2], words[4])
+	somewhere := false
 	for _, a := range attributes {
 		if dst, ok := strings.CutPrefix(a, "dst "); ok {
-			return []damage{{
-				name:    "fdb " + words[2] + " of " + words[4],
-				command: fmt.Sprintf("bridge fdb del %s dev %s dst %s", words[2], words[4], dst),
-				says:    []string{words[2]},
-			}}
+			command, somewhere = command+" dst "+dst, true
+		}
+		if via, ok := strings.CutPrefix(a, "viaIf "); ok {
+			command += " via " + via
 		}
 	}
-	return nil
+	if !somewhere {
+		return nil
+	}
+	return []damage{{name: "fdb " + words[2] + " of " + words[4], command: command, says: []string{words[2]}}}
 }
 
 // nftDamages: words are nft KIND FAMILY TABLE NAME.

@@ -122,7 +122,7 @@ func nameOf(h *netlink.Handle, index int) string {
 }
 
 // Apply implements state.Resource.
-func (v VXLAN) Apply(ctx context.Context) error {
+func (v VXLAN) Apply(context.Context) error {
 	h, l, err := find(netns.Host(), v.Name)
 	if err == nil && l != nil {
 		l, err = v.reuse(h, l)
@@ -157,7 +157,7 @@ func (v VXLAN) reuse(h *netlink.Handle, l netlink.Link) (netlink.Link, error) {
 		}
 		return nil, nil
 	}
-	return nil, v.held(l)
+	return nil, v.held(h, l)
 }
 
 func (v VXLAN) add(h *netlink.Handle) (netlink.Link, error) {
@@ -193,7 +193,7 @@ func (v VXLAN) add(h *netlink.Handle) (netlink.Link, error) {
 	}
 	if err == nil {
 		if diff := v.differs(h, l); diff != state.Same { // another was faster
-			return nil, v.held(l)
+			return nil, v.held(h, l)
 		}
 	}
 	return l, err
@@ -224,7 +224,7 @@ func (v vacant) Observe(context.Context) (state.Diff, error) {
 	case l.Attrs().Alias == string(v.Mark), l.Attrs().Alias == "" && v.differs(h, l) == state.Same:
 		return state.Same, nil
 	}
-	return state.Same, v.held(l)
+	return state.Same, v.held(h, l)
 }
 
 // Apply and Remove have nothing to do.
@@ -242,13 +242,13 @@ func (v VXLAN) holder(h *netlink.Handle) error {
 	}
 	for _, l := range links {
 		if found, ok := l.(*netlink.Vxlan); ok && found.VxlanId == v.VNI && found.Port == v.Port && found.Name != v.Name {
-			return v.held(l)
+			return v.held(h, l)
 		}
 	}
 	return nil
 }
 
-func (v VXLAN) held(l netlink.Link) error {
+func (v VXLAN) held(h *netlink.Handle, l netlink.Link) error {
 	object := fmt.Sprintf("VNI %d, UDP port %d", v.VNI, v.Port)
 	if found, ok := l.(*netlink.Vxlan); !ok || found.VxlanId != v.VNI || found.Port != v.Port {
 		object = "link " + v.Name
@@ -256,16 +256,10 @@ func (v VXLAN) held(l netlink.Link) error {
 	holder := fmt.Sprintf("link %s, type %s", l.Attrs().Name, l.Type())
 	if alias := l.Attrs().Alias; alias != "" {
 		holder += ", of " + alias
-	} else if diff := v.differs(netlinkOf(), l); diff != state.Same {
+	} else if diff := v.differs(h, l); diff != state.Same {
 		holder += ", with " + string(diff)
 	}
 	return &state.HeldError{Object: object, Holder: owner.Mark(holder)}
-}
-
-// netlinkOf returns the host's handle, which is open by the time of an error.
-func netlinkOf() *netlink.Handle {
-	h, _ := netns.Host().Netlink()
-	return h
 }
 
 // Remove implements state.Resource.

@@ -50,7 +50,8 @@ func (d *Daemon) watchLeases(ctx context.Context) (<-chan struct{}, error) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-w.Errors: // an overflow, after which the next look finds all
+			case err := <-w.Errors: // an overflow, after which the next look finds all
+				d.log.Warn("leases", "error", err)
 			case e := <-w.Events:
 				if !e.Has(fsnotify.Create) && !e.Has(fsnotify.Remove) && !e.Has(fsnotify.Rename) {
 					continue

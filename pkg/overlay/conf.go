@@ -191,6 +191,21 @@ func (c *Config) validateEtcd(rep *conf.Report) {
 	if c.Blocks != nil {
 		rep.Conflict("etcd, blocks", "this host gets its blocks by etcd; leave them out")
 	}
+	e.validateAccess(rep)
+	rep.Range("etcd.leaseTTL", e.LeaseTTL, 0, 3600)
+	if e.ReclaimAfter != 0 && e.ReclaimAfter < e.LeaseTTL {
+		rep.Conflict("etcd.reclaimAfter, etcd.leaseTTL", "found %d and %d, want the first not below the second", e.ReclaimAfter, e.LeaseTTL)
+	}
+	if !filepath.IsAbs(c.StateDir) {
+		rep.Bad("stateDir", c.StateDir, "an absolute path")
+	}
+	for _, s := range c.Subnets {
+		c.validateBlockSize(s, rep)
+	}
+}
+
+// validateAccess judges how etcd is to be reached.
+func (e *Etcd) validateAccess(rep *conf.Report) {
 	if len(e.Endpoints) == 0 && !rep.Undecoded("etcd.endpoints") {
 		rep.Missing("etcd.endpoints", `at least one URL such as "https://192.0.2.1:2379"`)
 	}
@@ -204,16 +219,6 @@ func (c *Config) validateEtcd(rep *conf.Report) {
 	}
 	if (e.Username == "") != (e.PasswordFile == "") {
 		rep.Conflict("etcd.username, etcd.passwordFile", "want both, or neither")
-	}
-	rep.Range("etcd.leaseTTL", e.LeaseTTL, 0, 3600)
-	if e.ReclaimAfter != 0 && e.ReclaimAfter < e.LeaseTTL {
-		rep.Conflict("etcd.reclaimAfter, etcd.leaseTTL", "found %d and %d, want the first not below the second", e.ReclaimAfter, e.LeaseTTL)
-	}
-	if !filepath.IsAbs(c.StateDir) {
-		rep.Bad("stateDir", c.StateDir, "an absolute path")
-	}
-	for _, s := range c.Subnets {
-		c.validateBlockSize(s, rep)
 	}
 }
 

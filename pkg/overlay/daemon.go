@@ -44,6 +44,7 @@ type Daemon struct {
 	mu      sync.Mutex // held while the kernel is changed
 	known   State
 	contact time.Time // of the last full answer
+	lookErr error     // of the last look
 	idle    map[netip.Prefix]time.Time
 }
 
@@ -66,40 +67,45 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err != nil {
 		return err
 	}
-	if err := d.serve(ctx); err != nil {
+	if err = d.serve(ctx); err != nil {
 		return err
 	}
 	leases, err := d.watchLeases(ctx)
 	if err != nil {
 		return err
 	}
-	look := true
-	for ctx.Err() == nil {
-		err := d.round(ctx, look)
-		if err != nil && ctx.Err() == nil {
+	for look := true; ctx.Err() == nil; {
+		next := min(resync, max(time.Second, d.c.Etcd.Reclaim()/4)) // a holder may be gone for long enough by then
+		if err = d.round(ctx, look); err != nil && ctx.Err() == nil {
 			d.log.Error("not converged", "error", err)
-		}
-		next := resync
-		if err != nil {
 			next = retry
 		}
-		look = true
-		select {
-		case <-ctx.Done():
-		case <-d.store.Changed():
-		case <-leases:
-		case _, ok := <-kernel:
-			if look = false; !ok {
-				return errors.New("the kernel's messages ended")
-			}
-		case <-time.After(next):
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(settle):
+		if look, err = d.await(ctx, kernel, leases, next); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// await returns at the next event, and whether it is a reason to ask the store.
+// What comes together counts as one.
+func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, most time.Duration) (look bool, err error) {
+	look = true
+	select {
+	case <-ctx.Done():
+	case <-d.store.Changed():
+	case <-leases:
+	case _, ok := <-kernel:
+		if look = false; !ok && ctx.Err() == nil {
+			return false, errors.New("the kernel's messages ended")
+		}
+	case <-time.After(most):
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(settle):
+	}
+	return look, nil
 }
 
 // Start finds the host in the underlay, and takes up what an earlier daemon left.
@@ -126,47 +132,41 @@ func (d *Daemon) Start() error {
 
 // round makes the kernel as the store says, or, without looking, as it said last.
 func (d *Daemon) round(ctx context.Context, look bool) error {
-	hosts, lookErr := d.known.Hosts, error(nil)
+	hosts := d.known.Hosts
 	if look {
-		ctx, cancel := context.WithTimeout(ctx, d.c.Etcd.TTL()/3)
-		defer cancel()
-		asked := time.Now()
-		if hosts, lookErr = d.look(ctx); lookErr == nil {
-			d.contact = asked
-		} else {
-			hosts = d.remembered()
-		}
+		hosts, d.lookErr = d.look(ctx)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.c.hosts = hosts
-	err := d.converge(ctx)
-	d.known.Hosts = hosts
-	return d.publish(errors.Join(lookErr, err))
+	d.c.hosts, d.known.Hosts = hosts, hosts
+	return d.publish(errors.Join(d.lookErr, d.converge(ctx)))
 }
 
-// remembered is what holds while the store cannot be asked: nothing changes,
-// until other hosts may take this one's blocks.
-func (d *Daemon) remembered() peer.Snapshot {
-	if time.Since(d.contact) > d.c.Etcd.Reclaim() {
-		return d.known.Hosts.Others(d.known.Self)
-	}
-	return d.known.Hosts
-}
-
-// look asks the store, and sees to it that this host has blocks enough.
+// look asks the store, and sees to it that this host has blocks enough. With an
+// error it returns what holds all the same: what the store said, or while it
+// cannot be asked, what it said last, but for this host's blocks when others may
+// take them by now.
 func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(d.c.Etcd.TTL()/3, time.Second))
+	defer cancel()
+	asked := time.Now()
 	hosts, err := d.store.Look(ctx)
 	if err != nil {
-		return nil, err
-	}
-	self, _ := hosts.Find(d.known.Self)
-	changed, err := d.provide(ctx, self)
-	if !changed {
+		if hosts = d.known.Hosts; time.Since(d.contact) > d.c.Etcd.Reclaim() {
+			hosts = hosts.Others(d.known.Self)
+		}
 		return hosts, err
 	}
-	again, lookErr := d.store.Look(ctx)
-	return again, errors.Join(err, lookErr)
+	d.contact = asked
+	self, _ := hosts.Find(d.known.Self)
+	changed, err := d.provide(ctx, self)
+	if changed {
+		again, lookErr := d.store.Look(ctx)
+		if err = errors.Join(err, lookErr); lookErr == nil {
+			hosts = again
+		}
+	}
+	return hosts, err
 }
 
 // converge makes the host's part of the network, by the same plan as ADD.

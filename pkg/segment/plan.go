@@ -216,9 +216,9 @@ func (c *Config) PlanContainer(p *state.Plan, a *cni.Attachment) {
 // container's.
 func (c *Config) Links(a *cni.Attachment, more ...string) (found []*current.Interface, err error) {
 	for _, name := range slices.Concat([]string{c.Bridge}, more, []string{HostLink(a)}) {
-		i, err := attach.Interface(netns.Host(), name)
-		if err != nil {
-			return nil, err
+		i, linkErr := attach.Interface(netns.Host(), name)
+		if linkErr != nil {
+			return nil, linkErr
 		}
 		found = append(found, i)
 	}

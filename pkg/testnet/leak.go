@@ -41,7 +41,8 @@ func (s Snapshot) shared(line string) bool {
 	case "sysctl":
 		return true
 	case "link", "addr":
-		return sign == "+" && s.ofNetwork(name)
+		// A bridge's MTU follows its ports (br_mtu_auto_adjust).
+		return s.ofNetwork(name) && (sign == "+" || kind == "link" && slices.Contains(words, "mtu") && len(words) == 5)
 	case "route", "fdb", "vlan", "neigh":
 		return sign == "+" && slices.ContainsFunc(words, func(w string) bool { return s.ofNetwork(strings.TrimSuffix(w, ":")) })
 	case "nft":

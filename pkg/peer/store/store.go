@@ -255,7 +255,7 @@ func (s *Store) ensureLease(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("etcd: lease: %w", err)
 	}
-	alive, err := s.client.KeepAlive(s.client.Ctx(), l.ID)
+	alive, err := s.client.KeepAlive(s.client.Ctx(), l.ID) //nolint:contextcheck // it outlives this call
 	if err != nil {
 		return fmt.Errorf("etcd: lease: %w", err)
 	}
