@@ -135,6 +135,9 @@ func overlayCases() []testnet.Case {
 			"ip link del vx1":                           "absent",
 		}},
 		{Resource: device.Vacant(), Role: state.Require, Setup: eth1},
+		{Resource: link.TxChecksum{Link: "vx1"}, Role: state.Ensure, Stays: true, Before: "on, want off", Setup: vx, Breaks: map[string]string{
+			"ethtool -K vx1 tx-checksum-ip-generic on": "tx-checksum-ip-generic",
+		}},
 		{Resource: group, Role: state.Ensure, Setup: eth1 + "; ip link add br0 type bridge", Breaks: map[string]string{
 			"ip link set vx1 nomaster": "br0",
 		}},

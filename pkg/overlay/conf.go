@@ -32,11 +32,14 @@ type Config struct {
 	Blocks    []netip.Prefix `json:"blocks"`
 	Etcd      *Etcd          `json:"etcd"`
 	StateDir  string         `json:"stateDir"`
+	// TxChecksum is a string, as "auto" is neither true nor false.
+	TxChecksum string `json:"txChecksum"`
 
 	underlay underlay      // of this host
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
 	resting  []netip.Prefix
+	fault    string // why checksums are not left to the hardware, if that is so
 }
 
 // Etcd is where the hosts of a network meet, and how they share its subnets.
@@ -58,6 +61,8 @@ const (
 	routed = "routed" // between hosts; a link within each
 	flat   = "l2"     // one link on all hosts
 
+	auto, on, off = "auto", "on", "off"
+
 	maxVNI      = 1<<24 - 1
 	defaultPort = 4789 // RFC 7348, 5
 )
@@ -66,7 +71,7 @@ const (
 func New() cni.Config {
 	return &Config{
 		Config: segment.Config{ICC: true, Announce: true, GatewayMode: nft.NAT},
-		Port:   defaultPort, Mode: routed, StateDir: "/run/dockyard/overlay",
+		Port:   defaultPort, Mode: routed, StateDir: "/run/dockyard/overlay", TxChecksum: auto,
 	}
 }
 
@@ -89,6 +94,9 @@ func (c *Config) Validate(r *cni.Request, rep *conf.Report) {
 		c.Config.Validate(rep, "that of the underlay less what VXLAN adds")
 	}
 	rep.Range("port", c.Port, 1, 65535)
+	if t := c.TxChecksum; t != auto && t != on && t != off {
+		rep.Bad("txChecksum", t, `"auto", "on" or "off"`)
+	}
 	c.validateSubnets(rep)
 	c.validateControl(rep)
 	c.validateUnderlay(rep)

@@ -127,7 +127,7 @@ func (d *Daemon) Start() error {
 		d.c.MTU = d.c.underlay.room()
 	}
 	d.known.Self = d.c.underlay.addr
-	return nil
+	return d.c.lookForFault()
 }
 
 // round makes the kernel as the store says, or, without looking, as it said last.

@@ -3,6 +3,7 @@ package overlay
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -91,7 +92,27 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	} else if c.MTU == 0 && !a.Checking {
 		c.MTU = room
 	}
+	if err := c.lookForFault(); err != nil {
+		return err
+	}
 	return c.Config.Resolve(ctx, a)
+}
+
+// lookForFault decides about checksums where that is left to us.
+func (c *Config) lookForFault() (err error) {
+	if c.TxChecksum == auto {
+		c.fault, err = link.ChecksumFault(c.underlay.link)
+	}
+	return err
+}
+
+// Warnings implements cni.Warner.
+func (c *Config) Warnings(ctx context.Context) []string {
+	all := c.Config.Warnings(ctx)
+	if c.fault != "" {
+		all = append(all, fmt.Sprintf("%s: checksums are computed by the kernel, not by the hardware: %s; \"txChecksum\" decides", c.device(), c.fault))
+	}
+	return all
 }
 
 // Plan implements cni.Config.
@@ -111,6 +132,9 @@ func (c *Config) network(hosts bool) state.Plan {
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
 	c.planGateways(&p)
 	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
+	if c.TxChecksum != auto || c.fault != "" {
+		p.Ensure(link.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
+	}
 	if hosts {
 		p.Ensure(c.others())
 	}
