@@ -26,7 +26,7 @@ if ! [[ $VERSION =~ ^v[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$ ]]; then
 fi
 
 plugins=()
-for main in plugins/*/*/main.go; do
+for main in plugins/*/*/main.go plugins/*/*/*/main.go; do
     [[ -e $main ]] && plugins+=("./$(dirname "$main")")
 done
 

@@ -158,6 +158,10 @@ func (l *lab) damages(object string, now testnet.Snapshot) []damage {
 		out = routeDamages(words, now[object])
 	case "vlan":
 		out = vlanDamages(words[1], now[object], now)
+	case "neigh":
+		out = neighDamages(words)
+	case "fdb":
+		out = fdbDamages(words, now[object])
 	case "nft":
 		out = l.nftDamages(words, bare)
 	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy":
@@ -262,6 +266,30 @@ func routeDamages(words, attributes []string) []damage {
 		says = append(says, "0.0.0.0/0", "::/0")
 	}
 	return []damage{{name: "route " + family + " " + words[at+1], command: "ip " + family + " route del " + spec, says: says}}
+}
+
+// neighDamages: words are neigh dst ADDRESS dev LINK.
+func neighDamages(words []string) []damage {
+	return []damage{{name: "neigh " + words[2] + " by " + words[4], command: "ip neigh del " + words[2] + " dev " + words[4], says: []string{words[2]}}}
+}
+
+// fdbDamages: words are fdb mac ADDRESS ifname LINK. Entries that lead nowhere
+// are the kernel's own.
+func fdbDamages(words, attributes []string) []damage {
+	command := fmt.Sprintf("bridge fdb del %s dev %s", words[2], words[4])
+	somewhere := false
+	for _, a := range attributes {
+		if dst, ok := strings.CutPrefix(a, "dst "); ok {
+			command, somewhere = command+" dst "+dst, true
+		}
+		if via, ok := strings.CutPrefix(a, "viaIf "); ok {
+			command += " via " + via
+		}
+	}
+	if !somewhere {
+		return nil
+	}
+	return []damage{{name: "fdb " + words[2] + " of " + words[4], command: command, says: []string{words[2]}}}
 }
 
 // nftDamages: words are nft KIND FAMILY TABLE NAME.

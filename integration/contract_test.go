@@ -13,6 +13,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/nft"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/route"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
@@ -48,7 +49,7 @@ func masquerade() nat.Masquerade {
 // cases hold every type of resource to its contract; c1 is a container.
 func cases(c1 *netns.NS) []testnet.Case {
 	var all []testnet.Case
-	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), sysctlCases(), nftCases(), iptablesCases(), requirements()} {
+	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), requirements()} {
 		all = append(all, some...)
 	}
 	return all
@@ -107,6 +108,69 @@ func routeCases() []testnet.Case {
 			}},
 		{Resource: route.Route{NS: host, Link: "v0", Dst: prefix("::/0"), GW: netip.MustParseAddr("fd00::2")}, Role: state.Ensure,
 			Setup: v0 + "ip addr add fd00::1/64 dev v0 nodad", Breaks: map[string]string{"ip -6 route del default": "absent"}},
+	}
+}
+
+func overlayCases() []testnet.Case {
+	const eth1 = "ip link add eth1 type veth peer name lan; ip addr add 192.0.2.11/24 dev eth1; ip link set eth1 up; ip link set lan up"
+	const vx = eth1 + "; ip link add vx1 type vxlan id 1 dstport 4789 local 192.0.2.11 nolearning; ip link set vx1 up"
+	host, dst := netns.Host(), netip.MustParseAddr("192.0.2.12")
+	via := netip.MustParseAddr("10.1.2.1")
+	device := link.VXLAN{
+		Name: "vx1", VNI: 1, Port: 4789, Local: netip.MustParseAddr("192.0.2.11"), MTU: 1400, MAC: mac, Mark: link.SharedMark("net", "overlay"),
+	}
+	group := link.VXLAN{
+		Name: "vx1", VNI: 1, Port: 4789, Local: device.Local, Parent: "eth1", Group: netip.MustParseAddr("239.1.1.1"), Learning: true,
+		MAC: mac, Bridge: "br0", Mark: device.Mark,
+	}
+	self := peer.Host{Address: device.Local, Blocks: []netip.Prefix{prefix("10.1.1.0/24")}}
+	other := peer.Host{Address: dst, Blocks: []netip.Prefix{prefix("10.1.2.0/24"), prefix("10.1.7.0/24"), prefix("fd00:0:0:2::/64")}}
+	return []testnet.Case{
+		{Resource: device, Role: state.Ensure, Setup: eth1, Breaks: map[string]string{
+			"ip link set vx1 down":                      "down",
+			"ip link set vx1 mtu 1300":                  "mtu",
+			"ip link set vx1 alias ''":                  "alias",
+			"ip link set vx1 address 02:00:00:00:00:09": "02:00:00:00:00:09",
+			"ip link set vx1 type vxlan learning":       "learning",
+			"ip link del vx1":                           "absent",
+		}},
+		{Resource: device.Vacant(), Role: state.Require, Setup: eth1},
+		{Resource: link.TxChecksum{Link: "vx1"}, Role: state.Ensure, Stays: true, Before: "on, want off", Setup: vx, Breaks: map[string]string{
+			"ethtool -K vx1 tx-checksum-ip-generic on": "tx-checksum-ip-generic",
+		}},
+		{Resource: group, Role: state.Ensure, Setup: eth1 + "; ip link add br0 type bridge", Breaks: map[string]string{
+			"ip link set vx1 nomaster": "br0",
+		}},
+		{Resource: link.FDB{Link: "vx1", MAC: mac, Dst: dst}, Role: state.Ensure, Setup: vx, Breaks: map[string]string{
+			"bridge fdb del 02:00:00:00:00:01 dev vx1 dst 192.0.2.12":     "absent",
+			"bridge fdb replace 02:00:00:00:00:01 dev vx1 dst 192.0.2.13": "192.0.2.13",
+		}},
+		{Resource: link.FDB{Link: "vx1", Dst: netip.MustParseAddr("239.1.1.1"), Via: "eth1"}, Role: state.Ensure,
+			Setup: vx + "; bridge fdb append 00:00:00:00:00:00 dev vx1 dst 192.0.2.13", Breaks: map[string]string{
+				"bridge fdb del 00:00:00:00:00:00 dev vx1 dst 239.1.1.1 via eth1": "absent",
+			}},
+		{Resource: route.Neighbour{Link: "vx1", Addr: via, MAC: mac}, Role: state.Ensure, Setup: vx, Breaks: map[string]string{
+			"ip neigh del 10.1.2.1 dev vx1":                              "absent",
+			"ip neigh replace 10.1.2.1 lladdr 02:00:00:00:00:09 dev vx1": "02:00:00:00:00:09",
+			"ip neigh change 10.1.2.1 nud reachable dev vx1":             "absent",
+		}},
+		{Resource: route.Route{NS: host, Link: "vx1", Dst: prefix("10.1.2.0/24"), GW: via, OnLink: true, Src: device.Local, Replace: true},
+			Role: state.Ensure, Setup: vx, Breaks: map[string]string{
+				"ip route replace 10.1.2.0/24 via 10.1.2.9 dev vx1 onlink src 192.0.2.11": "10.1.2.9",
+				"ip route replace 10.1.2.0/24 via 10.1.2.1 dev vx1 onlink":                "src",
+			}},
+		{Resource: route.Free{Subnets: []netip.Prefix{prefix("10.1.0.0/16")}, Links: []string{"vx2", "br2"}}, Role: state.Require,
+			Setup: vx + "; ip link add br2 type bridge; ip link set br2 up; ip addr add 10.1.1.1/24 dev br2; ip addr add 10.2.1.1/24 dev vx1"},
+		{Resource: peer.Routed("vx1", self, peer.Snapshot{other}), Role: state.Ensure, Before: "missing",
+			Setup: vx + "; ip addr add 10.1.1.1/24 dev eth1; ip addr add fd00:0:0:1::1/64 dev eth1 nodad", Breaks: map[string]string{
+				"ip route del 10.1.7.0/24":                                                "10.1.7.0/24",
+				"ip route add 10.1.8.0/24 via 10.1.2.1 dev vx1 onlink":                    "not wanted: ip route replace 10.1.8.0/24",
+				"ip -6 route replace fd00:0:0:2::/64 via fd00:0:0:2::9 dev vx1 onlink":    "fd00:0:0:2::/64",
+				"ip neigh add 10.1.9.1 lladdr 02:00:00:00:00:09 dev vx1":                  "10.1.9.1",
+				"bridge fdb append 02:00:00:00:00:09 dev vx1 dst 192.0.2.19":              "192.0.2.19",
+				"bridge fdb replace " + other.VTEP().String() + " dev vx1 dst 192.0.2.19": other.VTEP().String(),
+				"ip link set vx1 down; ip link set vx1 up":                                "10.1.2.0/24",
+			}},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,6 +77,48 @@ func (e example) plugins(t *testing.T) []string {
 	return types
 }
 
+// prepare gives a host what the example expects of it: an overlay's, an address
+// in the underlay, and if it meets others in etcd, an etcd and the daemon.
+func (e example) prepare(t testing.TB, h *testnet.Host) {
+	t.Helper()
+	if !strings.Contains(string(e.conflist), `"vxlan-overlay"`) {
+		return
+	}
+	for _, command := range []string{
+		"ip link add eth1 type veth peer name lan",
+		"sysctl -qw net.ipv6.conf.eth1.accept_ra=0 net.ipv6.conf.lan.accept_ra=0", // else changed with forwarding
+		"ip addr add 192.0.2.11/24 dev eth1",
+		"ip link set eth1 up",
+		"ip link set lan up",
+	} {
+		h.Run(strings.Fields(command)...)
+	}
+	if !strings.Contains(string(e.conflist), `"etcd"`) {
+		return
+	}
+	conflist := filepath.Join(h.Dir(), e.name+".conflist")
+	if err := os.WriteFile(conflist, e.conflist, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const url = "http://192.0.2.11:2379"
+	for _, args := range [][]string{
+		{"etcd", "--data-dir", filepath.Join(h.Dir(), "etcd"), "--listen-client-urls", url, "--advertise-client-urls", url,
+			"--listen-peer-urls", "http://127.0.0.1:2380"},
+		{filepath.Join(testnet.Bin(t), "vxlan-overlay"), "daemon", conflist},
+	} {
+		if err := h.Start(exec.Command(args[0], args[1:]...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testnet.Eventually(t, func() error {
+		b, err := os.ReadFile("/run/dockyard/overlay/" + e.name + ".json")
+		if err == nil && !strings.Contains(string(b), "/64") {
+			err = fmt.Errorf("no blocks: %s", b)
+		}
+		return err
+	})
+}
+
 // shared reports whether the example makes nothing of its own, so that a second
 // ADD is as good as the first: the loopback interface is there anyway.
 func (e example) shared() bool { return strings.Contains(string(e.conflist), `"loopback"`) }
@@ -115,6 +158,7 @@ type lab struct {
 func newLab(t *testing.T, e example, containers int) *lab {
 	t.Helper()
 	l := &lab{T: t, h: testnet.New(t), conflist: e.conflist}
+	e.prepare(t, l.h)
 	l.net = l.network(e)
 	for i := range containers {
 		a := e.attachment(l.h, l.net, i)

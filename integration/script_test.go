@@ -34,7 +34,7 @@ func TestScript(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup:              func(env *testscript.Env) error { return newScene(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"netns": netnsCommand, "lan": lanCommand, "cni": cniCommand,
+			"netns": netnsCommand, "lan": lanCommand, "hosts": hostsCommand, "cni": cniCommand,
 			"serve": serveCommand, "fetch": fetchCommand, "reach": reachCommand,
 			"snapshot": snapshotCommand, "same": sameCommand, "clean": cleanCommand,
 			"eventually": eventuallyCommand,
@@ -57,6 +57,7 @@ type scene struct {
 // An attached is what "cni add" has made and "clean" must take away.
 type attached struct {
 	net *testnet.Network
+	on  string // a host, in the sense of "in"
 	testnet.Attachment
 }
 
@@ -144,18 +145,46 @@ func lanCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// hostsCommand makes hosts on one link of their own, numbered in turn.
+func hostsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	const lan = "switch"
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: hosts NAME NAME...")
+	}
+	s := of(ts)
+	s.container(lan)
+	s.h.Run("ip", "-n", lan, "link", "add", "br0", "type", "bridge")
+	s.h.Run("ip", "-n", lan, "addr", "add", "192.0.2.1/24", "dev", "br0")
+	s.h.Run("ip", "-n", lan, "link", "set", "br0", "up")
+	for i, name := range args {
+		s.container(name)
+		for _, command := range []string{
+			"ip -n " + name + " link add eth0 type veth peer name " + name + " netns " + lan,
+			"ip -n " + lan + " link set dev " + name + " master br0 up",
+			fmt.Sprintf("ip -n %s addr add 192.0.2.%d/24 dev eth0", name, 11+i),
+			fmt.Sprintf("ip -n %s addr add 2001:db8::%d/64 dev eth0 nodad", name, 11+i),
+			"ip -n " + name + " link set eth0 up",
+		} {
+			s.h.Run(strings.Fields(command)...)
+		}
+	}
+}
+
 // cniCommand runs a verb as a runtime does. After "add", $IP_c1 and $IP6_c1 are
 // the addresses of container c1 ($IP_c1_eth1 those of another interface).
 func cniCommand(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "usage: cni add|del|check|gc|status [-cap FILE] [-args K=V;...] CONF [CONTAINER [IF]]..."
+	const usage = "usage: cni add|del|check|gc|status [-on HOST] [-cap FILE] [-args K=V;...] CONF [CONTAINER [IF]]..."
 	if len(args) < 2 {
 		ts.Fatalf(usage)
 	}
 	s, verb, args := of(ts), args[0], args[1:]
 	var caps map[string]any
 	var pairs [][2]string
+	on := "host"
 	for ; len(args) > 1 && strings.HasPrefix(args[0], "-"); args = args[2:] {
 		switch args[0] {
+		case "-on":
+			on = args[1]
 		case "-cap":
 			ts.Check(json.Unmarshal([]byte(os.Expand(ts.ReadFile(args[1]), ts.Getenv)), &caps))
 		case "-args":
@@ -167,12 +196,13 @@ func cniCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := s.network(ts, args[0])
 	ts.Check(err)
-	if verb == "gc" {
-		outcome(ts, neg, n.GC(s.keep(args[1:])...))
-		return
-	}
-	if verb == "status" {
-		outcome(ts, neg, n.Status())
+	if verb == "gc" || verb == "status" {
+		s.in(on, func() {
+			if err = n.Status(); verb == "gc" {
+				err = n.GC(s.keep(args[1:])...)
+			}
+		})
+		outcome(ts, neg, err)
 		return
 	}
 	if len(args) < 2 {
@@ -183,7 +213,8 @@ func cniCommand(ts *testscript.TestScript, neg bool, args []string) {
 		a.IfName = args[2]
 	}
 	a.Caps, a.Args = caps, pairs
-	outcome(ts, neg, s.verb(ts, verb, n, a))
+	s.in(on, func() { err = s.verb(ts, verb, attached{n, on, a}) })
+	outcome(ts, neg, err)
 }
 
 func (s *scene) network(ts *testscript.TestScript, name string) (*testnet.Network, error) {
@@ -211,14 +242,15 @@ func (s *scene) keep(containers []string) []testnet.Attachment {
 	return out
 }
 
-func (s *scene) verb(ts *testscript.TestScript, verb string, n *testnet.Network, a testnet.Attachment) error {
+func (s *scene) verb(ts *testscript.TestScript, verb string, at attached) error {
+	n, a := at.net, at.Attachment
 	switch verb {
 	case "add":
 		res, err := n.Add(a)
 		if err != nil {
 			return err
 		}
-		s.attached = append(s.attached, attached{n, a})
+		s.attached = append(s.attached, at)
 		s.everAdded = append(s.everAdded, a.ID)
 		setAddresses(ts, a, res)
 		return json.NewEncoder(ts.Stdout()).Encode(res)
@@ -403,7 +435,9 @@ func cleanCommand(ts *testscript.TestScript, neg bool, _ []string) {
 // have made, and looks for leaks.
 func (s *scene) clean() error {
 	for _, a := range slices.Backward(s.attached) {
-		if err := a.net.Del(a.Attachment); err != nil {
+		var err error
+		s.in(a.on, func() { err = a.net.Del(a.Attachment) })
+		if err != nil {
 			return fmt.Errorf("DEL of %s %s: %w", a.ID, a.IfName, err)
 		}
 	}

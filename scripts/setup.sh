@@ -17,7 +17,7 @@ declare -A DEBIAN_PACKAGE=(
     [strace]=strace [curl]=curl [busybox]=busybox-static [socat]=socat
     [tcpdump]=tcpdump [ping]=iputils-ping [arping]=iputils-arping
     [ethtool]=ethtool [jq]=jq [ps]=procps [modprobe]=kmod [git]=git
-    [unshare]=util-linux [gcc]=gcc
+    [unshare]=util-linux [gcc]=gcc [etcd]=etcd-server [iperf3]=iperf3
 )
 
 need_tools() {

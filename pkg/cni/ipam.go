@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
@@ -39,6 +40,24 @@ func (r *Request) ipam() ipam {
 	}
 	_ = json.Unmarshal(r.IPAM, &named) // not an object: no plugin; Validate has said so on ADD
 	return ipam{named.Type, r.Config}
+}
+
+// setIPAM replaces the "ipam" object of what IPAM plugins are given.
+func (r *Request) setIPAM(ipam json.RawMessage) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(r.Config, &all); err != nil {
+		return err
+	}
+	for key := range all {
+		if strings.EqualFold(key, "ipam") {
+			all[key] = ipam
+		}
+	}
+	out, err := json.Marshal(all)
+	if err == nil {
+		r.IPAM, r.Config = ipam, out
+	}
+	return err
 }
 
 // add gets addresses. If the plugin fails, it is told to give back what it may

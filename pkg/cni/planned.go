@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,13 @@ type Config interface {
 	Plan(*Attachment) state.Plan
 }
 
+// An Allotter is a Config that knows better than its author from which addresses
+// the IPAM plugin is to take one: those that this host holds of a network on many
+// hosts. Allot returns the "ipam" object to hand on, before IPAM's ADD and STATUS.
+type Allotter interface {
+	Allot(context.Context, *Request) (json.RawMessage, error)
+}
+
 // A Completer is a Config that adds to what the IPAM plugin returned (a gateway,
 // a default route). Complete is a pure function, called on ADD before Plan; on
 // CHECK prevResult has it all.
@@ -42,6 +50,12 @@ type Resolver interface {
 // be not ready: it may come to nothing, or concern what is beside the plugin.
 type Warner interface {
 	Warnings(context.Context) []string
+}
+
+// A Limiter is a Config that knows what existing containers suffer from; it is
+// asked on STATUS, after what ADD would need.
+type Limiter interface {
+	Limited(context.Context) error
 }
 
 // A Linker is a Config whose plugin makes the interface. Links returns, after
@@ -99,6 +113,9 @@ func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
 	if err = p.refuseSecond(ctx, r); err != nil {
 		return nil, err
 	}
+	if err = allot(ctx, c, r); err != nil {
+		return nil, err
+	}
 	res, err := r.ipam().add(ctx)
 	if err != nil {
 		return nil, err
@@ -108,6 +125,18 @@ func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
 		return nil, errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
 	}
 	return res, nil
+}
+
+func allot(ctx context.Context, c Config, r *Request) error {
+	al, ok := c.(Allotter)
+	if !ok || !r.HasIPAM() {
+		return nil
+	}
+	ipam, err := al.Allot(ctx, r)
+	if err != nil {
+		return err
+	}
+	return r.setIPAM(ipam)
 }
 
 // refuseSecond fails if the attachment exists, before anything is touched: the
@@ -225,8 +254,17 @@ func (p Planned) GC(ctx context.Context, r *Request) error {
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.gc(ctx) }))
 }
 
-// Status implements Verbs.
+// Status implements Verbs. What ADD would answer with "try again later" is not
+// ready now.
 func (p Planned) Status(ctx context.Context, r *Request) error {
+	err := p.status(ctx, r)
+	if err != nil && codeOf(err) == CodeTryAgain {
+		return Errorf(CodeNotReady, "%w", err)
+	}
+	return err
+}
+
+func (p Planned) status(ctx context.Context, r *Request) error {
 	c, err := p.Load(r)
 	if err != nil {
 		return err
@@ -240,6 +278,14 @@ func (p Planned) Status(ctx context.Context, r *Request) error {
 	}
 	if w, ok := c.(Warner); ok {
 		r.Warn(w.Warnings(ctx)...)
+	}
+	if err := allot(ctx, c, r); err != nil {
+		return err
+	}
+	if l, ok := c.(Limiter); ok {
+		if err := l.Limited(ctx); err != nil {
+			return Errorf(CodeLimited, "%w", err)
+		}
 	}
 	return p.delegate(r, func(i ipam) error { return i.status(ctx) })
 }

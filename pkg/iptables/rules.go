@@ -130,6 +130,9 @@ func (f *family) conditions(p nat.Publish) []string {
 func masqueradeRules(f *family, m nat.Masquerade) want {
 	w := want{family: f, shared: []rule{{add, "POSTROUTING", []string{"-j", masquerade.shared}}}}
 	for _, addr := range f.addrs(m) {
+		for _, kin := range m.Kin {
+			w.rules = append(w.rules, owned(m.Mark, masquerade.shared, []string{"-s", addr.String(), "-o", kin}, "RETURN"))
+		}
 		w.rules = append(w.rules, owned(m.Mark, masquerade.shared, f.leaving(m, addr), hide...))
 	}
 	return w

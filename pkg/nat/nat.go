@@ -98,5 +98,9 @@ type Publish struct {
 type Masquerade struct {
 	Mark   owner.Mark
 	Bridge string
+	Kin    []string       // other links of the host that lead into the same network
 	Addrs  []netip.Prefix // each address with the length of its subnet
 }
+
+// Links returns the links that lead into the network, the bridge first.
+func (m Masquerade) Links() []string { return append([]string{m.Bridge}, m.Kin...) }

@@ -18,9 +18,10 @@ func Masquerade(m nat.Masquerade) state.Resource {
 	for _, p := range m.Addrs {
 		a := p.Addr()
 		s := familyOf(a).sets()
-		c.elems = append(c.elems,
-			element{set: s.direct, key: concatKey(address(a), ifname(m.Bridge)), text: a.String() + " . " + m.Bridge},
-			element{set: s.masq, key: address(a), text: a.String()})
+		for _, l := range m.Links() {
+			c.elems = append(c.elems, element{set: s.direct, key: concatKey(address(a), ifname(l)), text: a.String() + " . " + l})
+		}
+		c.elems = append(c.elems, element{set: s.masq, key: address(a), text: a.String()})
 	}
 	slices.SortStableFunc(c.elems, bySet)
 	return c

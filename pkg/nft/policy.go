@@ -31,8 +31,9 @@ const (
 // bridge: of two networks on one bridge, the one attached to last decides.
 type Policy struct {
 	Bridge   string
-	Internal bool // no way out or in; of the host, only names
-	ICC      bool // containers of the network may talk to one another
+	Kin      []string // other links of the host that lead into the same network
+	Internal bool     // no way out or in; of the host, only names
+	ICC      bool     // containers of the network may talk to one another
 	V4, V6   Mode
 	Trusted  []string // links from which published ports answer at the container's own address
 }
@@ -48,7 +49,10 @@ func (p Policy) Resource() state.Resource {
 		}
 	}
 	if len(c.elems) > 0 {
-		c.elems = append(c.elems, pair(p.Bridge, p.Bridge, map[bool]expr.VerdictKind{true: expr.VerdictAccept, false: expr.VerdictDrop}[p.ICC], ""))
+		c.elems = append(c.elems, pair(p.Bridge, p.Bridge, p.peers(), ""))
+	}
+	for _, k := range p.Kin {
+		c.elems = append(c.elems, p.kin(k)...)
 	}
 	for _, t := range p.Trusted {
 		c.elems = append(c.elems, pair(t, p.Bridge, expr.VerdictGoto, chainOpened))
@@ -61,8 +65,36 @@ func (p Policy) Resource() state.Resource {
 		c.elems = append(c.elems,
 			vmapElement(from, ifname(p.Bridge), p.Bridge, expr.VerdictGoto, chainInternal),
 			vmapElement(host, ifname(p.Bridge), p.Bridge, expr.VerdictGoto, hostChain))
+		for _, k := range p.Kin {
+			c.elems = append(c.elems,
+				vmapElement(from, ifname(k), k, expr.VerdictGoto, chainInternal),
+				vmapElement(host, ifname(k), k, expr.VerdictGoto, hostChain))
+		}
 	}
 	return c
+}
+
+// kin is for a link by which the rest of the network is reached: what holds for
+// the bridge holds for it, and for what goes from one to the other.
+func (p Policy) kin(link string) (elems []element) {
+	for _, f := range families() {
+		if chain := p.toChain(f); chain != "" {
+			elems = append(elems, vmapElement(to, concatKey([]byte{f.nfproto}, ifname(link)),
+				f.name+" . "+link, expr.VerdictGoto, chain))
+		}
+	}
+	if len(elems) > 0 {
+		elems = append(elems, pair(p.Bridge, link, p.peers(), ""), pair(link, p.Bridge, p.peers(), ""))
+	}
+	return elems
+}
+
+// peers is the verdict on what containers of the network send one another.
+func (p Policy) peers() expr.VerdictKind {
+	if p.ICC {
+		return expr.VerdictAccept
+	}
+	return expr.VerdictDrop
 }
 
 // Wanted reports whether the policy asks for anything.

@@ -20,6 +20,12 @@ type Route struct {
 	Dst  netip.Prefix
 	GW   netip.Addr // the zero Addr: on the link itself
 
+	// OnLink says that the gateway is on the link whatever the link's addresses.
+	OnLink bool
+	Src    netip.Addr // of the host's own packets; the zero Addr leaves it to the kernel
+	// Replace takes the place of a route of the host to the same destination.
+	Replace bool
+
 	MTU, AdvMSS int
 	// Metric 0 lets this route stand behind one to the same destination that
 	// was there first: it takes the next metric that is free.
@@ -32,11 +38,21 @@ type Route struct {
 func (r Route) Key() string { return fmt.Sprintf("route %s%s %s", r.NS, r.Dst, r.Link) }
 
 func (r Route) String() string {
-	s := fmt.Sprintf("ip %sroute add %s", r.NS, r.Dst)
+	verb := "add"
+	if r.Replace {
+		verb = "replace"
+	}
+	s := fmt.Sprintf("ip %sroute %s %s", r.NS, verb, r.Dst)
 	if r.GW.IsValid() {
 		s += " via " + r.GW.String()
 	}
 	s += " dev " + r.Link
+	if r.OnLink {
+		s += " onlink"
+	}
+	if r.Src.IsValid() {
+		s += " src " + r.Src.String()
+	}
 	for _, o := range []struct {
 		name  string
 		value int
@@ -78,6 +94,9 @@ func (r Route) Observe(context.Context) (state.Diff, error) {
 func (r Route) compare(found netlink.Route) state.Diff {
 	gw, _ := netip.AddrFromSlice(found.Gw)
 	diffs := []state.Diff{state.Differ("gateway", gw.Unmap(), r.GW)}
+	if src, _ := netip.AddrFromSlice(found.Src); r.Src.IsValid() {
+		diffs = append(diffs, state.Differ("src", src.Unmap(), r.Src))
+	}
 	for _, a := range []struct {
 		name        string
 		found, want int
@@ -101,6 +120,9 @@ func (r Route) Apply(ctx context.Context) error {
 	if h == nil {
 		return fmt.Errorf("link %s: no such link", r.Link)
 	}
+	if r.Replace {
+		return h.RouteReplace(want)
+	}
 	// One container may have as many networks as it likes; this only ends.
 	const networks = 64
 	for range networks {
@@ -119,10 +141,13 @@ func (r Route) Apply(ctx context.Context) error {
 	return err
 }
 
+// noMetric6 is what the kernel takes for "no metric" (IP6_RT_PRIO_USER).
+const noMetric6 = 1024
+
 // nextMetric counts up from what the kernel takes for "no metric".
 func nextMetric(metric int, ipv6 bool) int {
 	if metric == 0 && ipv6 {
-		metric = 1024 // IP6_RT_PRIO_USER
+		metric = noMetric6
 	}
 	return metric + 1
 }
@@ -153,6 +178,12 @@ func (r Route) netlink() (*netlink.Handle, *netlink.Route, error) {
 	out := &netlink.Route{
 		LinkIndex: l.Attrs().Index, Dst: ipNet(r.Dst.Masked()), Table: r.Table,
 		Priority: r.Metric, MTU: r.MTU, AdvMSS: r.AdvMSS,
+	}
+	if r.OnLink {
+		out.Flags = int(netlink.FLAG_ONLINK)
+	}
+	if r.Src.IsValid() {
+		out.Src = r.Src.AsSlice()
 	}
 	if r.GW.IsValid() {
 		out.Gw = net.IP(r.GW.AsSlice())

@@ -8,7 +8,8 @@ import (
 )
 
 // SharedOnly fails if, of what after has and before has not, anything but
-// declared shared objects is there: bridges with their addresses and routes,
+// declared shared objects is there: bridges and links with a mark that is a
+// network's, with their addresses, neighbours and routes,
 // tables with their constant chains and rules, elements that belong to a bridge,
 // sysctls, files; or if anything names one of the containers.
 func SharedOnly(before, after Snapshot, containers ...string) error {
@@ -40,7 +41,8 @@ func (s Snapshot) shared(line string) bool {
 	case "sysctl":
 		return true
 	case "link", "addr":
-		return sign == "+" && s.ofNetwork(name)
+		// A bridge's MTU follows its ports (br_mtu_auto_adjust).
+		return s.ofNetwork(name) && (sign == "+" || kind == "link" && slices.Contains(words, "mtu") && len(words) == 5)
 	case "route", "fdb", "vlan", "neigh":
 		return sign == "+" && slices.ContainsFunc(words, func(w string) bool { return s.ofNetwork(strings.TrimSuffix(w, ":")) })
 	case "nft":
@@ -51,13 +53,19 @@ func (s Snapshot) shared(line string) bool {
 	return false
 }
 
-// ofNetwork reports whether a link is a bridge, or the host's link in a VLAN of one.
+// ofNetwork reports whether a link is a bridge, the host's link in a VLAN of one,
+// or one whose mark is a network's.
 func (s Snapshot) ofNetwork(link string) bool {
-	if slices.Contains(s["link "+link], "linkinfo.info_kind bridge") {
+	attributes := s["link "+link]
+	if s.isBridge(link) || slices.ContainsFunc(attributes, func(a string) bool { return strings.HasPrefix(a, "ifalias */") }) {
 		return true
 	}
 	bridge, _, ok := strings.Cut(link, ".")
-	return ok && slices.Contains(s["link "+link], "linkinfo.info_kind vlan") && s.ofNetwork(bridge)
+	return ok && slices.Contains(attributes, "linkinfo.info_kind vlan") && s.ofNetwork(bridge)
+}
+
+func (s Snapshot) isBridge(link string) bool {
+	return slices.Contains(s["link "+link], "linkinfo.info_kind bridge")
 }
 
 // sharedElement: the owner of what belongs to a bridge is on the network "*". A

@@ -52,6 +52,7 @@ var rows = []row{
 	{"host-local", leaseRow},
 	{"portmap", portmapRow},
 	{"connections", connectionRow},
+	{"overlay", overlayRow},
 	{"processes", processRow},
 	{"start-up", startRow},
 	{"size", sizeRow},

@@ -125,7 +125,10 @@ func (e example) object(t *testing.T, i int) (c map[string]any) {
 func (e example) answer(t *testing.T) *current.Result {
 	t.Helper()
 	var c struct {
-		IPAM struct {
+		Subnets, Blocks []netip.Prefix
+		Mode            string
+		Peers           []struct{ Blocks []netip.Prefix }
+		IPAM            struct {
 			Ranges [][]struct{ Subnet netip.Prefix }
 			Routes []*types.Route
 		}
@@ -134,14 +137,25 @@ func (e example) answer(t *testing.T) *current.Result {
 		t.Fatal(err)
 	}
 	res := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: c.IPAM.Routes}
+	subnets := c.Blocks // of an overlay's host, without ranges
+	for _, p := range c.Peers {
+		subnets = append(subnets, p.Blocks...)
+		break
+	}
 	for _, set := range c.IPAM.Ranges {
-		gateway := set[0].Subnet.Addr().Next()
+		subnets = append(subnets, set[0].Subnet)
+	}
+	for i, subnet := range subnets {
+		gateway := subnet.Addr().Next()
+		if c.Mode == "l2" && c.Subnets != nil { // the network is one link on all hosts
+			subnet = c.Subnets[i]
+		}
 		addr := gateway.Next()
 		if ips, ok := e.caps["ips"].([]any); ok {
 			addr = netip.MustParseAddr(ips[0].(string))
 		}
 		res.IPs = append(res.IPs, &current.IPConfig{
-			Address: net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(set[0].Subnet.Bits(), addr.BitLen())},
+			Address: net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(subnet.Bits(), addr.BitLen())},
 			Gateway: gateway.AsSlice(),
 		})
 	}

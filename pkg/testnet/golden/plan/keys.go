@@ -30,11 +30,25 @@ func Keys(t *testing.T, p cni.Planned) {
 			seen[key] = true
 		}
 	}
-	own := reflect.TypeOf(p.New()).Elem()
-	for i := range own.NumField() {
-		key, _, _ := strings.Cut(own.Field(i).Tag.Get("json"), ",")
-		if key != "" && !seen[key] {
+	for _, key := range own(reflect.TypeOf(p.New()).Elem()) {
+		if !seen[key] {
 			t.Errorf("no case in testdata/plan has the key %q", key)
 		}
 	}
+}
+
+// own returns the keys of a configuration but those that all plugins have, also
+// what it shares with some.
+func own(t reflect.Type) (keys []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case key != "":
+			keys = append(keys, key)
+		case f.Anonymous && f.Type != reflect.TypeFor[cni.Base]():
+			keys = append(keys, own(f.Type)...)
+		}
+	}
+	return keys
 }

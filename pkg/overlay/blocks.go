@@ -1,0 +1,153 @@
+package overlay
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"math"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/dockyard-cni/dockyard/pkg/peer"
+)
+
+const (
+	spare    = 8                // addresses below which a further block is claimed, or a quarter of a block if that is less
+	idleTime = 10 * time.Second // that a block is empty and not given from before it is returned
+)
+
+// dataDir is where host-local keeps the leases.
+func (c *Config) dataDir() string {
+	var ipam struct {
+		DataDir string `json:"dataDir"`
+	}
+	_ = json.Unmarshal(c.IPAM, &ipam) // host-local judges it
+	return cmp.Or(ipam.DataDir, "/var/lib/cni/networks")
+}
+
+// watchLeases wakes when an address is leased or released.
+func (d *Daemon) watchLeases(ctx context.Context) (<-chan struct{}, error) {
+	dir := d.leaseDir()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Add(dir); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	out := make(chan struct{}, 1)
+	go func() {
+		defer func() { _ = w.Close() }()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case err := <-w.Errors: // an overflow, after which the next look finds all
+				d.log.Warn("leases", "error", err)
+			case e := <-w.Events:
+				if !e.Has(fsnotify.Create) && !e.Has(fsnotify.Remove) && !e.Has(fsnotify.Rename) {
+					continue
+				}
+			}
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out, nil
+}
+
+// leased counts the leases in each block.
+func (d *Daemon) leased(blocks []netip.Prefix) (map[netip.Prefix]int, error) {
+	entries, err := os.ReadDir(d.leaseDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	n := map[netip.Prefix]int{}
+	for _, e := range entries {
+		a, err := netip.ParseAddr(e.Name())
+		for _, b := range blocks {
+			if err == nil && b.Contains(a) {
+				n[b]++
+			}
+		}
+	}
+	return n, nil
+}
+
+// room is how many addresses of a block containers can have.
+func room(b netip.Prefix) int {
+	bits := b.Addr().BitLen() - b.Bits()
+	if bits > 30 {
+		return math.MaxInt32
+	}
+	n := 1<<bits - 2 // less network or anycast address, and gateway
+	if b.Addr().Is4() {
+		n-- // and broadcast
+	}
+	return n
+}
+
+// provide claims blocks when those of this host get full, and returns those that
+// nobody needs. It reports whether it changed something.
+func (d *Daemon) provide(ctx context.Context, self peer.Host) (changed bool, err error) {
+	used, err := d.leased(self.Blocks)
+	if err != nil {
+		return false, err
+	}
+	var errs []error
+	for _, s := range d.c.Subnets {
+		free, small := 0, math.MaxInt32
+		var blocks []netip.Prefix
+		for _, b := range self.Blocks {
+			if s.Contains(b.Addr()) && !b.IsSingleIP() {
+				blocks = append(blocks, b)
+				free += room(b) - used[b]
+				small = min(small, room(b))
+			}
+		}
+		if len(blocks) == 0 || free < min(spare, small/4) {
+			_, err := d.store.Claim(ctx, s, d.c.blockSize(s))
+			if len(blocks) > 0 && errors.Is(err, peer.ErrFull) {
+				continue // there is still something; STATUS of host-local says when not
+			}
+			errs = append(errs, err)
+			changed = changed || err == nil
+			continue
+		}
+		returned, err := d.giveBack(ctx, blocks, used, free)
+		changed = changed || returned
+		errs = append(errs, err)
+	}
+	return changed, errors.Join(errs...)
+}
+
+// giveBack returns the last block of several, when the others have room: first it
+// rests, so that no ADD takes an address from it, and if it is still empty when
+// all that had begun before are over, it goes.
+func (d *Daemon) giveBack(ctx context.Context, blocks []netip.Prefix, used map[netip.Prefix]int, free int) (bool, error) {
+	last := blocks[len(blocks)-1]
+	if len(blocks) < 2 || used[last] > 0 || free-room(last) < 2*min(spare, room(last)/4) {
+		delete(d.idle, last)
+		return false, nil
+	}
+	since, ok := d.idle[last]
+	if !ok {
+		d.idle[last] = time.Now()
+		return false, nil
+	}
+	if time.Since(since) < idleTime {
+		return false, nil
+	}
+	delete(d.idle, last)
+	return true, d.store.Return(ctx, last)
+}

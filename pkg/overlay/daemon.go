@@ -1,0 +1,255 @@
+package overlay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Store is where the hosts of one network meet.
+type Store interface {
+	// Look makes this host known if it is not, and returns all hosts with their
+	// blocks. Only a full answer counts; an error says nothing about hosts.
+	Look(context.Context) (peer.Snapshot, error)
+	// Claim takes a block of a subnet that no other host has. An error that
+	// wraps peer.ErrFull says that there is none.
+	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
+	// Return gives a block of this host back.
+	Return(context.Context, netip.Prefix) error
+	// Changed receives when Look may say something new.
+	Changed() <-chan struct{}
+}
+
+// A Daemon keeps the host's part of one network as a Store says. What it does is
+// a function of the whole answer: an event only wakes it.
+type Daemon struct {
+	c     *Config
+	store Store
+	log   *slog.Logger
+
+	mu      sync.Mutex // held while the kernel is changed
+	known   State
+	contact time.Time // of the last full answer
+	lookErr error     // of the last look
+	idle    map[netip.Prefix]time.Time
+}
+
+// NewDaemon returns the daemon of a network, whose configuration has been
+// validated and is its own.
+func NewDaemon(c *Config, log *slog.Logger) *Daemon {
+	return &Daemon{c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}}
+}
+
+const (
+	settle = 5 * time.Millisecond // for events that come together
+	resync = 30 * time.Second     // for what no event told
+	retry  = 500 * time.Millisecond
+)
+
+// Run works until ctx ends, after Start. What it has made stays: containers go on.
+func (d *Daemon) Run(ctx context.Context, store Store) error {
+	d.store = store
+	kernel, err := link.Changes(ctx, d.c.device(), d.c.Bridge)
+	if err != nil {
+		return err
+	}
+	if err = d.serve(ctx); err != nil {
+		return err
+	}
+	leases, err := d.watchLeases(ctx)
+	if err != nil {
+		return err
+	}
+	for look := true; ctx.Err() == nil; {
+		next := min(resync, max(time.Second, d.c.Etcd.Reclaim()/4)) // a holder may be gone for long enough by then
+		if err = d.round(ctx, look); err != nil && ctx.Err() == nil {
+			d.log.Error("not converged", "error", err)
+			next = retry
+		}
+		if look, err = d.await(ctx, kernel, leases, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await returns at the next event, and whether it is a reason to ask the store.
+// What comes together counts as one.
+func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, most time.Duration) (look bool, err error) {
+	look = true
+	select {
+	case <-ctx.Done():
+	case <-d.store.Changed():
+	case <-leases:
+	case _, ok := <-kernel:
+		if look = false; !ok && ctx.Err() == nil {
+			return false, errors.New("the kernel's messages ended")
+		}
+	case <-time.After(most):
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(settle):
+	}
+	return look, nil
+}
+
+// Start finds the host in the underlay, and takes up what an earlier daemon left.
+func (d *Daemon) Start() error {
+	if err := os.MkdirAll(d.c.StateDir, 0o700); err != nil {
+		return err
+	}
+	if info, err := os.Stat(d.c.stateFile()); err == nil {
+		d.contact = info.ModTime()
+		if err := d.c.readState(); err != nil {
+			d.log.Warn("starting anew", "error", err)
+		}
+	}
+	d.known.Hosts = d.c.hosts
+	if err := d.c.locateSelf(); err != nil {
+		return err
+	}
+	if d.c.MTU == 0 {
+		d.c.MTU = d.c.underlay.room()
+	}
+	d.known.Self = d.c.underlay.addr
+	return d.c.lookForFault()
+}
+
+// round makes the kernel as the store says, or, without looking, as it said last.
+func (d *Daemon) round(ctx context.Context, look bool) error {
+	hosts := d.known.Hosts
+	if look {
+		hosts, d.lookErr = d.look(ctx)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.c.hosts, d.known.Hosts = hosts, hosts
+	return d.publish(errors.Join(d.lookErr, d.converge(ctx)))
+}
+
+// look asks the store, and sees to it that this host has blocks enough. With an
+// error it returns what holds all the same: what the store said, or while it
+// cannot be asked, what it said last, but for this host's blocks when others may
+// take them by now.
+func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(d.c.Etcd.TTL()/3, time.Second))
+	defer cancel()
+	asked := time.Now()
+	hosts, err := d.store.Look(ctx)
+	if err != nil {
+		if hosts = d.known.Hosts; time.Since(d.contact) > d.c.Etcd.Reclaim() {
+			hosts = hosts.Others(d.known.Self)
+		}
+		return hosts, err
+	}
+	d.contact = asked
+	self, _ := hosts.Find(d.known.Self)
+	changed, err := d.provide(ctx, self)
+	if changed {
+		again, lookErr := d.store.Look(ctx)
+		if err = errors.Join(err, lookErr); lookErr == nil {
+			hosts = again
+		}
+	}
+	return hosts, err
+}
+
+// converge makes the host's part of the network, by the same plan as ADD.
+func (d *Daemon) converge(ctx context.Context) error {
+	var p state.Plan
+	for _, s := range d.c.network(true) {
+		if s.Role == state.Require {
+			p = append(p, s)
+			continue
+		}
+		if diff, err := s.Observe(ctx); err != nil || diff != state.Same {
+			d.log.Info("putting right", "object", s.Key(), "found", string(diff))
+			p = append(p, s)
+		}
+	}
+	return state.Apply(ctx, p)
+}
+
+// publish writes what is true now for the plugin. The file appears whole or not
+// at all, and its time is that of the last word with the store.
+func (d *Daemon) publish(problem error) error {
+	d.known.Problem, d.known.Resting = "", slices.SortedFunc(maps.Keys(d.idle), netip.Prefix.Compare)
+	if problem != nil {
+		d.known.Problem = problem.Error()
+	}
+	if d.contact.IsZero() {
+		return problem // nothing is known yet
+	}
+	b, err := json.Marshal(d.known)
+	if err != nil {
+		return err
+	}
+	path := d.c.stateFile()
+	if old, err := os.ReadFile(path); err != nil || string(old) != string(b)+"\n" {
+		if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+			return errors.Join(problem, err)
+		}
+		if err := os.Chtimes(path+".new", d.contact, d.contact); err != nil {
+			return errors.Join(problem, err)
+		}
+		return errors.Join(problem, os.Rename(path+".new", path))
+	}
+	return errors.Join(problem, os.Chtimes(path, d.contact, d.contact))
+}
+
+// serve tells those who connect to the socket, root alone, what is true when
+// nothing is under way.
+func (d *Daemon) serve(ctx context.Context) error {
+	path := d.c.socketFile()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	go func() {
+		<-ctx.Done()
+		_ = l.Close() // which removes the file
+	}()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			d.mu.Lock()
+			known := d.known
+			d.mu.Unlock()
+			_ = conn.SetWriteDeadline(time.Now().Add(askFor))
+			_ = json.NewEncoder(conn).Encode(known)
+			_ = conn.Close()
+		}
+	}()
+	return nil
+}
+
+// Self is this host as the store is to know it.
+func (d *Daemon) Self() peer.Host {
+	return peer.Host{Address: d.c.underlay.addr}
+}
+
+func (d *Daemon) leaseDir() string { return filepath.Join(d.c.dataDir(), d.c.Name) }

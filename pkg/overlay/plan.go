@@ -1,0 +1,204 @@
+package overlay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/segment"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+)
+
+// Plugin returns the plugin's verbs.
+func Plugin() cni.Planned {
+	return cni.Planned{New: New, Scopes: func(*cni.Request) []state.Scope { return segment.Scopes() }}
+}
+
+// Allot implements cni.Allotter: addresses come from this host's blocks, unless
+// the configuration has ranges of its own.
+func (c *Config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, error) {
+	if err := c.locate(); err != nil {
+		return nil, err
+	}
+	var ipam map[string]any
+	if err := json.Unmarshal(r.IPAM, &ipam); err != nil {
+		return nil, err
+	}
+	if ipam["ranges"] != nil || ipam["type"] != "host-local" {
+		return r.IPAM, nil
+	}
+	blocks := slices.DeleteFunc(slices.Clone(c.self().Blocks), func(b netip.Prefix) bool { return slices.Contains(c.resting, b) })
+	sets := peer.Ranges(blocks, c.Subnets, c.Mode == flat)
+	if len(sets) == 0 {
+		if c.Etcd != nil {
+			return nil, c.noBlock()
+		}
+		return nil, cni.Errorf(cni.CodeConfig, "peers: host %s has no block with addresses for containers", c.underlay.addr)
+	}
+	ipam["ranges"] = sets
+	return json.Marshal(ipam)
+}
+
+// Complete adds the routes to the rest of the network, and to everywhere unless
+// the network is internal.
+func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
+	c.CompleteGateways(a)
+	if c.Internal {
+		a.Routes = segment.WithoutDefault(a.Routes)
+	}
+	for _, ip := range a.IPs {
+		if !ip.Gateway.IsValid() {
+			continue
+		}
+		for _, s := range c.Subnets {
+			if s.Contains(ip.Prefix.Addr()) && s.Bits() < ip.Prefix.Bits() {
+				a.Routes = append(a.Routes, &types.Route{Dst: ipNet(s), GW: ip.Gateway.AsSlice()})
+			}
+		}
+		if !c.Internal {
+			a.Routes = segment.WithDefault(a.Routes, ip)
+		}
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Resolve implements cni.Resolver.
+func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
+	if err := c.locate(); err != nil {
+		return err
+	}
+	if c.Etcd != nil && a.Checking {
+		if err := c.await(ctx); err != nil {
+			return err
+		}
+	}
+	if room := c.underlay.room(); c.MTU > room {
+		return cni.Errorf(cni.CodeConfig, "mtu: found %d, want at most %d, which is what the %d of link %s leave", c.MTU, room, c.underlay.mtu, c.underlay.link)
+	} else if c.MTU == 0 && !a.Checking {
+		c.MTU = room
+	}
+	if err := c.lookForFault(); err != nil {
+		return err
+	}
+	return c.Config.Resolve(ctx, a)
+}
+
+// lookForFault decides about checksums where that is left to us.
+func (c *Config) lookForFault() (err error) {
+	if c.TxChecksum == auto {
+		c.fault, err = link.ChecksumFault(c.underlay.link)
+	}
+	return err
+}
+
+// Warnings implements cni.Warner.
+func (c *Config) Warnings(ctx context.Context) []string {
+	all := c.Config.Warnings(ctx)
+	if c.fault != "" {
+		all = append(all, fmt.Sprintf("%s: checksums are computed by the kernel, not by the hardware: %s; \"txChecksum\" decides", c.device(), c.fault))
+	}
+	return all
+}
+
+// Plan implements cni.Config.
+func (c *Config) Plan(a *cni.Attachment) state.Plan {
+	p := c.network(c.Etcd == nil || a.Checking)
+	c.PlanPort(&p, a)
+	c.PlanContainer(&p, a)
+	return p
+}
+
+// network is the part that no container owns. What leads to the other hosts is
+// the daemon's to keep where there is one.
+func (c *Config) network(hosts bool) state.Plan {
+	var p state.Plan
+	p.Require(c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
+	c.PlanRequirements(&p, false)
+	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
+	c.planGateways(&p)
+	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
+	if c.TxChecksum != auto || c.fault != "" {
+		p.Ensure(link.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
+	}
+	if hosts {
+		p.Ensure(c.others())
+	}
+	c.PlanFirewall(&p)
+	return p
+}
+
+// planGateways gives the host its addresses in the network, the source of its
+// own packets to other hosts', and lets it forward to these also where nothing
+// leaves the network.
+func (c *Config) planGateways(p *state.Plan) {
+	for _, b := range c.self().Blocks {
+		ipv6 := b.Addr().Is6()
+		if b.IsSingleIP() || !c.HasGateway(ipv6) {
+			continue
+		}
+		bits := b.Bits()
+		for _, s := range c.Subnets {
+			if c.Mode == flat && s.Contains(b.Addr()) {
+				bits = s.Bits()
+			}
+		}
+		c.PlanGateway(p, netip.PrefixFrom(peer.Gateway(b), bits), false)
+		if c.Internal && c.Mode == routed {
+			p.Ensure(sysctl.Forwarding{IPv6: ipv6})
+		}
+	}
+}
+
+func (c *Config) vxlan() link.VXLAN {
+	v := link.VXLAN{
+		Name: c.device(), VNI: c.VNI, Port: c.Port, Local: c.underlay.addr, MTU: c.MTU,
+		MAC: c.self().VTEP(), Group: c.Group, Mark: link.SharedMark(c.Name, "overlay"),
+	}
+	if c.Mode == flat {
+		v.Bridge, v.Learning = c.Bridge, true
+	}
+	if c.Group.IsValid() {
+		v.Parent = c.underlayLink()
+	}
+	return v
+}
+
+// underlayLink is known without looking where the configuration names it.
+func (c *Config) underlayLink() string {
+	if c.underlay.link == "" && !c.underlay.addr.IsValid() {
+		return c.Underlay
+	}
+	return c.underlay.link
+}
+
+// others is what leads to the other hosts.
+func (c *Config) others() state.Set {
+	others := c.hosts.Others(c.underlay.addr)
+	switch {
+	case c.Group.IsValid():
+		return peer.Flat(c.device(), []netip.Addr{c.Group}, c.underlayLink())
+	case c.Mode == flat:
+		return peer.Flat(c.device(), others.Addresses(), "")
+	}
+	return peer.Routed(c.device(), c.self(), others)
+}
+
+// Links implements cni.Linker.
+func (c *Config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
+	return c.Config.Links(a)
+}

@@ -1,0 +1,106 @@
+package peer
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// Routed returns what the kernel of self must hold to reach the other hosts by
+// its VXLAN device: for each of them one entry of the forwarding database; for
+// each family in which it has blocks one neighbour, its gateway there; and a
+// route for each block. Anything else by the device is not wanted.
+func Routed(device string, self Host, others Snapshot) state.Set {
+	s := state.Set{Name: "hosts of " + device, List: func(context.Context) ([]state.Resource, error) { return listRouted(device) }}
+	for _, h := range others {
+		if len(h.Blocks) == 0 {
+			continue
+		}
+		s.Want = append(s.Want, link.FDB{Link: device, MAC: h.VTEP(), Dst: h.Address})
+		for _, via := range h.gateways() {
+			s.Want = append(s.Want, route.Neighbour{Link: device, Addr: via, MAC: h.VTEP()})
+		}
+		for _, b := range h.Blocks {
+			s.Want = append(s.Want, route.Route{
+				NS: netns.Host(), Link: device, Dst: b, GW: h.gateway(b), OnLink: true, Src: self.source(b), Replace: true,
+			})
+		}
+	}
+	return s
+}
+
+// gateways returns the gateway of the first block of each family.
+func (h Host) gateways() (out []netip.Addr) {
+	for _, b := range h.Blocks {
+		if gw := h.gateway(b); !slices.Contains(out, gw) {
+			out = append(out, gw)
+		}
+	}
+	return out
+}
+
+// gateway is the next hop to all blocks of one family.
+func (h Host) gateway(block netip.Prefix) netip.Addr {
+	for _, b := range h.Blocks {
+		if b.Addr().Is4() == block.Addr().Is4() {
+			return Gateway(b)
+		}
+	}
+	return netip.Addr{}
+}
+
+// source is the host's own address in the network, which its packets to other
+// hosts' containers have. Blocks of one address are containers'.
+func (h Host) source(family netip.Prefix) netip.Addr {
+	for _, b := range h.Blocks {
+		if b.Addr().Is4() == family.Addr().Is4() && !b.IsSingleIP() {
+			return Gateway(b)
+		}
+	}
+	return netip.Addr{}
+}
+
+func listRouted(device string) ([]state.Resource, error) {
+	fdbs, err := listFDB(device)
+	if err != nil {
+		return nil, err
+	}
+	neighbours, err := route.Neighbours(device)
+	if err != nil {
+		return nil, err
+	}
+	routes, err := route.By(device)
+	all := fdbs
+	for _, n := range neighbours {
+		all = append(all, n)
+	}
+	for _, r := range routes {
+		all = append(all, r)
+	}
+	return all, err
+}
+
+func listFDB(device string) (all []state.Resource, err error) {
+	fdbs, err := link.FDBs(device)
+	for _, f := range fdbs {
+		all = append(all, f)
+	}
+	return all, err
+}
+
+// Flat returns what the kernel must hold to reach the other hosts of a network
+// that is one link: for each of them, or for their multicast group, by a link of
+// the underlay, an entry for what no address is known of. Who is where is learnt
+// from frames.
+func Flat(device string, others []netip.Addr, via string) state.Set {
+	s := state.Set{Name: "hosts of " + device, List: func(context.Context) ([]state.Resource, error) { return listFDB(device) }}
+	for _, a := range others {
+		s.Want = append(s.Want, link.FDB{Link: device, Dst: a, Via: via})
+	}
+	return s
+}

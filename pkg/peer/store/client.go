@@ -1,0 +1,64 @@
+package store
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// Access is how etcd is reached. Files are PEM.
+type Access struct {
+	Endpoints              []string
+	CA, Cert, Key          string // files; "" for the system's CAs and no certificate
+	Username, PasswordFile string
+}
+
+// Dial returns a client. It does not wait for a connection, which comes and goes.
+func Dial(a Access) (*clientv3.Client, error) {
+	c := clientv3.Config{
+		Endpoints: a.Endpoints, DialTimeout: 2 * time.Second, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		Username: a.Username, Logger: zap.NewNop(), // its errors come back to us
+	}
+	if a.PasswordFile != "" {
+		b, err := os.ReadFile(a.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("etcd.passwordFile: %w", err)
+		}
+		c.Password = strings.TrimSpace(string(b))
+	}
+	if cmp.Or(a.CA, a.Cert) != "" || strings.HasPrefix(a.Endpoints[0], "https:") {
+		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		if err := a.loadFiles(c.TLS); err != nil {
+			return nil, err
+		}
+	}
+	return clientv3.New(c)
+}
+
+func (a Access) loadFiles(c *tls.Config) error {
+	if a.CA != "" {
+		pem, err := os.ReadFile(a.CA)
+		if err != nil {
+			return fmt.Errorf("etcd.ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("etcd.ca: %s holds no certificate in PEM form", a.CA)
+		}
+	}
+	if a.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+		if err != nil {
+			return fmt.Errorf("etcd.cert, etcd.key: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return nil
+}

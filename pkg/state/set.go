@@ -1,0 +1,95 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A Set is the objects that are to be in one place, such as the routes by one
+// link, and no others there. It is a Resource itself.
+//
+// Apply replaces an object by one with the same Key in one step, so what goes on
+// using it is not interrupted; what is not wanted goes last.
+type Set struct {
+	Name string // Key
+	Want []Resource
+	// List returns what is there. What is as wanted has the String of what is
+	// wanted.
+	List func(context.Context) ([]Resource, error)
+}
+
+// Key implements Resource.
+func (s Set) Key() string { return s.Name }
+
+func (s Set) String() string {
+	var commands []string
+	for _, r := range s.Want {
+		commands = append(commands, r.String())
+	}
+	if commands == nil {
+		return "# no " + s.Name
+	}
+	return strings.Join(commands, " ; ")
+}
+
+// compare returns what is missing, and what is there and not wanted.
+func (s Set) compare(ctx context.Context) (missing, extra []Resource, err error) {
+	found, err := s.List(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	there, keys := map[string]bool{}, map[string]bool{}
+	for _, r := range found {
+		there[r.String()] = true
+	}
+	for _, r := range s.Want {
+		if keys[r.Key()] = true; !there[r.String()] {
+			missing = append(missing, r)
+		}
+	}
+	for _, r := range found {
+		if !keys[r.Key()] {
+			extra = append(extra, r)
+		}
+	}
+	return missing, extra, nil
+}
+
+// Observe implements Resource. It names every difference.
+func (s Set) Observe(ctx context.Context) (Diff, error) {
+	missing, extra, err := s.compare(ctx)
+	if err != nil {
+		return Same, err
+	}
+	var diffs []string
+	for _, r := range missing {
+		diffs = append(diffs, "missing or different: "+r.String())
+	}
+	for _, r := range extra {
+		diffs = append(diffs, "not wanted: "+r.String())
+	}
+	return Diff(strings.Join(diffs, "; ")), nil
+}
+
+// Apply implements Resource. It goes on past failures.
+func (s Set) Apply(ctx context.Context) error {
+	missing, extra, err := s.compare(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range missing {
+		if err := r.Apply(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r, err))
+		}
+	}
+	return errors.Join(append(errs, remove(ctx, extra))...)
+}
+
+// Remove implements Resource.
+func (s Set) Remove(ctx context.Context) error {
+	found, err := s.List(ctx)
+	return errors.Join(err, remove(ctx, found))
+}

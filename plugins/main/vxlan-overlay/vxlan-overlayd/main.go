@@ -1,0 +1,81 @@
+// Command vxlan-overlayd is what "vxlan-overlay daemon" runs. See ../README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/dockyard-cni/dockyard/pkg/overlay"
+	"github.com/dockyard-cni/dockyard/pkg/peer/store"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: vxlan-overlay daemon CONFLIST...")
+		os.Exit(2)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:], log); err != nil {
+		log.Error("cannot start", "error", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// run keeps all networks of the files; one that ends ends all.
+func run(ctx context.Context, files []string, log *slog.Logger) error {
+	configs, err := overlay.Load(files)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	ended := make([]error, len(configs))
+	for i, c := range configs {
+		client, err := store.Dial(store.Access{
+			Endpoints: c.Etcd.Endpoints, CA: c.Etcd.CA, Cert: c.Etcd.Cert, Key: c.Etcd.Key,
+			Username: c.Etcd.Username, PasswordFile: c.Etcd.PasswordFile,
+		})
+		if err != nil {
+			return fmt.Errorf("network %s: %w", c.Name, err)
+		}
+		d := overlay.NewDaemon(c, log)
+		if err := d.Start(); err != nil {
+			return fmt.Errorf("network %s: %w", c.Name, err)
+		}
+		s := store.New(ctx, client, store.Options{
+			Prefix: c.Etcd.Prefix, Name: c.Name, Self: d.Self(), ID: machine(), Log: log,
+			Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
+			TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
+		})
+		wg.Go(func() {
+			if err := d.Run(ctx, s); err != nil {
+				ended[i] = fmt.Errorf("network %s: %w", c.Name, err)
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(ended...)
+}
+
+// machine names this machine as long as it is installed (machine-id(5)), and of
+// hosts that are namespaces of one machine each by its host name.
+func machine() string {
+	id, err := os.ReadFile("/etc/machine-id")
+	name, _ := os.Hostname()
+	if err != nil {
+		return name
+	}
+	return strings.TrimSpace(string(id)) + " " + name
+}
