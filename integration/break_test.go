@@ -183,13 +183,13 @@ func (l *lab) linkDamages(link string, attributes []string, within string) []dam
 	}
 	out = append(out, damage{name: "delete " + link, command: "ip link del " + link, says: says})
 	if within != "" {
-		return out // its MTU and MAC are for later plugins to change
+		return append(out, l.tuningDamages(link)...) // else its MTU and MAC are for later plugins to change
 	}
 	if !has("linkinfo.info_kind bridge") {
 		if slices.ContainsFunc(attributes, func(a string) bool { return strings.HasPrefix(a, "ifalias ") }) {
 			out = append(out, damage{name: "alias of " + link, command: "ip link set " + link + " alias ''", says: says})
 		}
-		if l.configured("mtu") { // else it was the host's at the time of ADD
+		if l.configured(l.net.Types()[0], "mtu") { // else it was the host's at the time of ADD
 			out = append(out, damage{name: "mtu of " + link, command: "ip link set " + link + " mtu 1290", says: says})
 		}
 	}
@@ -206,7 +206,30 @@ func (l *lab) linkDamages(link string, attributes []string, within string) []dam
 	return out
 }
 
-func (l *lab) configured(key string) bool { return strings.Contains(string(l.conflist), `"`+key+`"`) }
+// tuningDamages undo what the tuning plugin is told to set.
+func (l *lab) tuningDamages(link string) (out []damage) {
+	for key, change := range map[string]string{
+		"mac": "address 02:00:00:00:00:99", "mtu": "mtu 1290", "txQLen": "txqueuelen 99",
+		"promisc": "promisc off", "allmulti": "allmulticast off",
+	} {
+		if l.configured("tuning", key) {
+			out = append(out, damage{name: key + " of " + link, command: "ip link set " + link + " " + change, says: []string{link}})
+		}
+	}
+	return out
+}
+
+// configured reports whether a plugin of the list has a key.
+func (l *lab) configured(plugin, key string) bool {
+	var list struct{ Plugins []json.RawMessage }
+	if err := json.Unmarshal(l.conflist, &list); err != nil {
+		l.Fatal(err)
+	}
+	return slices.ContainsFunc(list.Plugins, func(p json.RawMessage) bool {
+		var c struct{ Type string }
+		return json.Unmarshal(p, &c) == nil && c.Type == plugin && strings.Contains(string(p), `"`+key+`"`)
+	})
+}
 
 // addrDamages: words are addr LINK ADDRESS/BITS.
 func addrDamages(words, _ []string) []damage {
@@ -397,6 +420,7 @@ func sysctlDamages(dir string, now, before []string) []damage {
 			continue
 		}
 		_, old, _ := strings.Cut(before[at], " ")
+		old = strings.ReplaceAll(old, "\t", " ") // which the kernel takes as well
 		out = append(out, damage{
 			name:    "sysctl " + dir + "/" + name,
 			command: fmt.Sprintf("printf %%s %q > /proc/sys/%s/%s", old, dir, name),
@@ -430,6 +454,9 @@ func allowed(t *testing.T, e example) {
 		"ip link add extra type veth peer name extra1",
 	} {
 		command = strings.ReplaceAll(command, "IF", a.IfName)
+		if strings.Contains(command, " mtu ") && l.configured("tuning", "mtu") {
+			continue // it is the later plugin's now
+		}
 		l.h.In(a.ID, func() {
 			if _, err := l.h.Try("sh", "-c", command); err != nil {
 				t.Errorf("%s: %v", command, err)

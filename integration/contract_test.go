@@ -17,6 +17,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/pkg/tuning"
 )
 
 var (
@@ -48,7 +49,7 @@ func masquerade() nat.Masquerade {
 // cases hold every type of resource to its contract; c1 is a container.
 func cases(c1 *netns.NS) []testnet.Case {
 	var all []testnet.Case
-	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), sysctlCases(), nftCases(), iptablesCases(), requirements()} {
+	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), sysctlCases(), nftCases(), iptablesCases(), tuningCases(), requirements()} {
 		all = append(all, some...)
 	}
 	return all
@@ -165,6 +166,24 @@ func nftCases() []testnet.Case {
 			`nft delete element bridge dockyard ports '{ "v0" }'`: "absent",
 		}},
 	}
+}
+
+func tuningCases() []testnet.Case {
+	on, length := true, 77
+	t := tuning.Tuning{
+		Dir: "/run/tuning", Mark: mark, NS: netns.Host(), Link: "v0",
+		Settings: link.Settings{MAC: "02:00:00:00:00:07", MTU: 1400, TxQLen: &length, Promisc: &on, AllMulti: &on},
+		Sysctls:  []sysctl.Value{{Name: "net/ipv4/ip_local_port_range", Value: "1024  65000"}},
+	}
+	return []testnet.Case{{Resource: t, Role: state.Own, Setup: "ip link add v0 type veth peer name v1", Breaks: map[string]string{
+		"ip link set v0 address 02:00:00:00:00:08":             "02:00:00:00:00:08",
+		"ip link set v0 mtu 1500":                              "mtu",
+		"ip link set v0 txqueuelen 5":                          "txqueuelen",
+		"ip link set v0 promisc off":                           "promisc",
+		"ip link set v0 allmulticast off":                      "allmulticast",
+		"sysctl -qw net.ipv4.ip_local_port_range='1024 65001'": "ip_local_port_range",
+		"rm /run/tuning/*":                                     "absent",
+	}}}
 }
 
 // What a plan ensures before these is made by the contract itself.

@@ -50,6 +50,12 @@ type Linker interface {
 	Links(context.Context, *Attachment) ([]*current.Interface, error)
 }
 
+// A Reporter is a Config of a chained plugin that adds to what earlier plugins
+// reported, or corrects it. Report is a pure function, called on ADD after Apply.
+type Reporter interface {
+	Report(*Attachment, *current.Result)
+}
+
 // An Attachment is what a plan is made for.
 type Attachment struct {
 	*Request
@@ -177,6 +183,9 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	}
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
+	}
+	if rep, ok := c.(Reporter); ok {
+		rep.Report(a, r.Prev)
 	}
 	return r.Prev, nil
 }
