@@ -152,6 +152,8 @@ func (l *lab) damages(object string, now testnet.Snapshot) []damage {
 	switch kind := words[0]; kind {
 	case "link":
 		out = l.linkDamages(words[1], now[object], within)
+	case "qdisc": // dev LINK kind KIND
+		out = qdiscDamages(words[2], words[4])
 	case "addr":
 		out = addrDamages(words, now[object])
 	case "route":
@@ -204,6 +206,14 @@ func (l *lab) linkDamages(link string, attributes []string, within string) []dam
 		}
 	}
 	return out
+}
+
+func qdiscDamages(link, kind string) []damage {
+	parent := "root"
+	if kind == "ingress" {
+		parent = kind
+	}
+	return []damage{{name: kind + " of " + link, command: "tc qdisc del dev " + link + " " + parent, says: []string{link}}}
 }
 
 // tuningDamages undo what the tuning plugin is told to set.

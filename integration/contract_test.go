@@ -56,6 +56,7 @@ func cases(c1 *netns.NS) []testnet.Case {
 }
 
 func linkCases(c1 *netns.NS) []testnet.Case {
+	limit := link.Limit{Rate: 8_000_000, Burst: 1<<32 - 1}
 	veth := link.Veth{Host: "veth0", Bridge: "br0", NS: c1, Peer: "eth0", MAC: mac, MTU: 1400, Mark: mark}
 	return []testnet.Case{
 		{Resource: link.Bridge{Name: "br0", MTU: 1400}, Role: state.Ensure, Breaks: map[string]string{
@@ -87,6 +88,20 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 		{Resource: link.BridgeVLAN{Bridge: "br0", ID: 100}, Role: state.Ensure, Setup: "ip link add br0 up type bridge vlan_filtering 1", Breaks: map[string]string{
 			"ip link del br0.100":                  "absent",
 			"bridge vlan del dev br0 vid 100 self": "VLAN 100",
+		}},
+		{Resource: link.TBF{Link: "v0", Limit: limit}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
+			"tc qdisc del dev v0 root": "absent",
+			"tc qdisc replace dev v0 root handle d0c: tbf rate 9mbit burst 100k latency 25ms": "rate",
+		}},
+		{Resource: link.IFB{Name: "ifb7", MTU: "v0", Limit: limit, Mark: mark}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
+			"tc qdisc del dev ifb7 root": "no qdisc tbf",
+			"ip link set ifb7 down":      "down",
+			"ip link set ifb7 alias ''":  "alias",
+			"ip link del ifb7":           "absent",
+		}},
+		{Resource: link.Redirect{Link: "v0", Through: "ifb8"}, Role: state.Own, Setup: bridged + "; ip link add ifb8 up type ifb", Breaks: map[string]string{
+			"tc qdisc del dev v0 ingress":  "absent",
+			"tc filter del dev v0 ingress": "absent",
 		}},
 		{Resource: link.Announce{NS: netns.Host(), Link: "v1"}, Role: state.Ensure, Unseen: true, Setup: bridged},
 	}
