@@ -309,7 +309,11 @@ func (l *lab) nftDamages(words []string, object string) []damage {
 	}
 	switch kind := words[1]; kind {
 	case "table":
-		return []damage{{name: object, command: "nft delete table " + table, says: []string{words[3]}}}
+		says := []string{words[3]}
+		if words[3] == "filter" {
+			says = append(says, "FORWARD") // iptables speaks of chains
+		}
+		return []damage{{name: object, command: "nft delete table " + table, says: says}}
 	case "rule":
 		return l.ruleDamages(table, words[4])
 	case "chain":
@@ -338,6 +342,8 @@ func (l *lab) nftDamages(words []string, object string) []damage {
 	return nil
 }
 
+var counters = regexp.MustCompile(`counter packets \d+ bytes \d+ `)
+
 // ruleDamages deletes a rule of a chain by its handle: they are found in the
 // order of the chain, so each rule of a chain is a damage of its own by number.
 func (l *lab) ruleDamages(table, chain string) []damage {
@@ -349,7 +355,7 @@ func (l *lab) ruleDamages(table, chain string) []damage {
 			continue
 		}
 		out = append(out, damage{
-			name:    "rule of " + chain + ": " + rule,
+			name:    "rule of " + chain + ": " + counters.ReplaceAllString(rule, ""),
 			command: fmt.Sprintf("nft delete rule %s %s handle %s", table, chain, handle),
 			says:    []string{chain},
 		})

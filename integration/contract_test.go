@@ -76,6 +76,9 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 			"bridge link set dev v0 hairpin off":  "hairpin",
 			"bridge link set dev v0 isolated off": "isolated",
 		}},
+		{Resource: link.IsolatedPort{Link: "v0"}, Role: state.Ensure, Stays: true, Before: "isolated", Setup: bridged, Breaks: map[string]string{
+			"bridge link set dev v0 isolated off": "isolated",
+		}},
 		{Resource: link.Up{NS: netns.Host(), Name: "v0"}, Role: state.Ensure, Before: "down", Setup: "ip link add v0 type veth peer name v1", Breaks: map[string]string{
 			"ip link set v0 down": "down",
 		}},
@@ -215,6 +218,11 @@ func iptablesCases() []testnet.Case {
 		{Resource: iptables.Masquerade(masquerade()), Role: state.Own, Breaks: map[string]string{
 			"iptables -t nat -F POSTROUTING": "POSTROUTING",
 		}},
+		{Resource: iptables.ForwardAccept("br0", "CNI-ADMIN"), Role: state.Ensure, Before: "DY-FORWARD", Breaks: map[string]string{
+			"iptables -F FORWARD":                      "FORWARD",
+			"iptables -F DY-FORWARD":                   "CNI-ADMIN",
+			"ip6tables -D DY-FORWARD -i br0 -j ACCEPT": "ip6tables chain DY-FORWARD: want -A DY-FORWARD -i br0 -j ACCEPT",
+		}},
 		{Resource: iptables.Guard("br0"), Role: state.Ensure, Breaks: map[string]string{
 			"iptables -t raw -F PREROUTING": "absent",
 		}},
@@ -226,7 +234,8 @@ func requirements() []testnet.Case {
 	for _, b := range []backend.Backend{backend.NFTables(), backend.IPTables()} {
 		all = append(all, testnet.Case{Resource: b.Ready, Role: state.Require})
 	}
-	return all
+	known := `nft add table inet firewalld; nft add chain inet firewalld x; nft add rule inet firewalld x iifname br0 accept`
+	return append(all, testnet.Case{Resource: nft.KnownToFirewalld("br0", "trusted"), Role: state.Require, Setup: known})
 }
 
 // special are the types of resource that not every kernel has.

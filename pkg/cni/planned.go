@@ -76,6 +76,9 @@ type Planned struct {
 	// Scopes returns where the plugin's owned objects are found. It must not
 	// depend on the configuration: DEL and GC work without a valid one.
 	Scopes func(*Request) []state.Scope
+	// Level is the version of the reference plugin that runtimes which ask for
+	// one by number may take this plugin for ("v1.9.1"); empty if none does.
+	Level string
 }
 
 // Load decodes and validates the configuration of r. All problems come in one

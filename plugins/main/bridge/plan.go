@@ -102,9 +102,8 @@ func (c *config) Warnings(context.Context) []string {
 // which then sees bridged packets too, must be the one to tell them apart. (Not
 // those in a VLAN, whose published ports are routed, by another link.)
 func (c *config) resolveIsolation() error {
-	filtered := sysctl.Set(netns.Host(), "net/bridge/bridge-nf-call-iptables", "1", "net/bridge/bridge-nf-call-ip6tables", "1")
-	has, err := filtered.Has()
-	c.isolate = c.PortIsolation || !c.ICC && (!has || c.VLAN != 0)
+	filtered, err := sysctl.BridgesFiltered()
+	c.isolate = c.PortIsolation || !c.ICC && (!filtered || c.VLAN != 0)
 	return err
 }
 
