@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Tests the plugins with real clients, each on a machine of its own:
+#
+#   integration/clients/run.sh [CLIENT...]      podman, containerd, ...; without, all that are there
+#
+# What clients need beside Debian's packages is built once and kept in .cache.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. scripts/setup.sh
+need_tools
+need_clients
+need_go
+
+export CLIENTS=$PWD/.cache/clients DOCKYARD_BIN=${DOCKYARD_BIN:-$PWD/bin}
+mkdir -p "$CLIENTS"
+CGO_ENABLED=0 go build -o "$CLIENTS/" ./integration/clients/record ./integration/clients/image
+"$CLIENTS/image" "$(type -P busybox)" localhost/busybox:1 "$CLIENTS/busybox.tar"
+
+clients=("$@")
+((${#clients[@]})) || mapfile -t clients < <(cd integration/clients && ls -- *.sh | grep -vxE 'run.sh|lib.sh' | sed 's/\.sh$//')
+status=0
+for client in "${clients[@]}"; do
+    echo "-- $client"
+    scripts/bottle.sh "$PWD/integration/clients/$client.sh" || { echo "clients: $client failed" >&2; status=1; }
+done
+exit "$status"
