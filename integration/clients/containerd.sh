@@ -4,26 +4,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 install_plugins
 
-cat >/etc/cni/net.d/10-dockyard.conflist <<'CONF'
-{
-  "cniVersion": "1.0.0",
-  "name": "pods",
-  "plugins": [
-    {
-      "type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "hairpinMode": true,
-      "ipam": {
-        "type": "host-local",
-        "ranges": [[{"subnet": "10.88.0.0/24"}], [{"subnet": "fd00:88::/64"}]],
-        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
-      }
-    },
-    {"type": "portmap", "capabilities": {"portMappings": true}},
-    {"type": "firewall"},
-    {"type": "bandwidth", "capabilities": {"bandwidth": true}},
-    {"type": "tuning", "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "0"}}
-  ]
-}
-CONF
+cp "$here/../../conf-examples/kubernetes.conflist" /etc/cni/net.d/10-kubernetes.conflist
 # Not every machine lets root lower oom_score_adj.
 cat >/run/containerd.toml <<'CONF'
 version = 2
@@ -82,9 +63,9 @@ need ctr -n k8s.io images import "$CLIENTS/busybox.tar"
 step "a pod with a host port, of both families"
 web=$(pod web 18080)
 container web "$web" >/run/web.id
-wants '10\.88\.0\.' address "$web"
+wants '10\.244\.0\.' address "$web"
 wants web fetch http://127.0.0.1:18080/
-wants fd00:88: crictl exec "$(cat /run/web.id)" ip addr show eth0
+wants fd00:244: crictl exec "$(cat /run/web.id)" ip addr show eth0
 wants 'lo:.*UP' crictl exec "$(cat /run/web.id)" ip addr show lo
 wants web fetch "http://[$(crictl inspectp -o json "$web" | jq -r '.status.network.additionalIps[0].ip')]/"
 
