@@ -16,8 +16,9 @@ mkdir -p "$CLIENTS"
 CGO_ENABLED=0 go build -o "$CLIENTS/" ./integration/clients/record ./integration/clients/image
 "$CLIENTS/image" "$(type -P busybox)" localhost/busybox:1 "$CLIENTS/busybox.tar"
 
-# build_module MODULE VERSION PACKAGE NAME: builds NAME-VERSION in the module
-# itself, so that its own go.sum and replacements hold.
+# build_module MODULE VERSION PACKAGE NAME COMMAND: builds NAME-VERSION in the
+# module itself, so that its own go.sum and replacements hold, after a command
+# there that puts right what the module's archive lacks.
 build_module() {
     local out=$CLIENTS/$4-$2 dir tree
     [[ ! -x $out ]] || return 0
@@ -27,18 +28,35 @@ build_module() {
     cp -r "$dir/." "$tree"
     chmod -R u+w "$tree"
     rm -rf "$tree/vendor"
-    (cd "$tree" && GOFLAGS="-mod=mod -buildvcs=false" CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$out" "$3" 2> >(grep -v '^go: downloading' >&2))
+    (cd "$tree" && "${@:5}" && GOFLAGS="-mod=mod -buildvcs=false" CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$out" "$3" 2> >(grep -v '^go: downloading' >&2))
     rm -rf "$tree"
 }
 
-export CRICTL_VERSION=v1.30.0
-build_module sigs.k8s.io/cri-tools $CRICTL_VERSION ./cmd/crictl crictl
+# without_tigron: helpers of nerdctl's tests need a module that is not published.
+without_tigron() {
+    rm -f cmd/nerdctl/helpers/testing*.go
+    go mod edit -dropreplace github.com/containerd/nerdctl/mod/tigron@v0.0.0 -droprequire github.com/containerd/nerdctl/mod/tigron
+}
+
+# tools_for CLIENT: builds what the client's test needs.
+tools_for() {
+    case $1 in
+    containerd) build_module sigs.k8s.io/cri-tools $CRICTL_VERSION ./cmd/crictl crictl true ;;
+    nerdctl)
+        build_module github.com/containerd/nerdctl/v2 $NERDCTL_VERSION ./cmd/nerdctl nerdctl without_tigron
+        build_module github.com/containerd/containerd/v2 $CONTAINERD_VERSION ./cmd/containerd containerd true
+        build_module github.com/containerd/containerd/v2 $CONTAINERD_VERSION ./cmd/containerd-shim-runc-v2 containerd-shim-runc-v2 true
+        ;;
+    esac
+}
+export CRICTL_VERSION=v1.30.0 NERDCTL_VERSION=v2.3.5 CONTAINERD_VERSION=v2.4.2
 
 clients=("$@")
 ((${#clients[@]})) || mapfile -t clients < <(cd integration/clients && ls -- *.sh | grep -vxE 'run.sh|lib.sh' | sed 's/\.sh$//')
 status=0
 for client in "${clients[@]}"; do
     echo "-- $client"
+    tools_for "$client"
     scripts/bottle.sh "$PWD/integration/clients/$client.sh" || { echo "clients: $client failed" >&2; status=1; }
 done
 exit "$status"
