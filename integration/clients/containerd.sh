@@ -1,12 +1,26 @@
 #!/usr/bin/env bash
-# containerd 1.6 as Debian 12 has it, and its CRI by crictl. Run by run.sh.
+# containerd 1.6 as Debian 12 has it, and its CRI by crictl. Run by run.sh, and by
+# containerd2.sh for version 2.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 install_plugins
 
-cp "$here/../../conf-examples/kubernetes.conflist" /etc/cni/net.d/10-kubernetes.conflist
 # Not every machine lets root lower oom_score_adj.
-cat >/run/containerd.toml <<'CONF'
+if [[ $client == containerd2 ]]; then
+    use_containerd2
+    cat >/run/containerd.toml <<'CONF'
+version = 3
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "localhost/busybox:1"
+[plugins."io.containerd.cri.v1.runtime"]
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+CONF
+    cni=1.1.0 # from which on it asks for STATUS
+else
+    cat >/run/containerd.toml <<'CONF'
 version = 2
 [grpc]
   address = "/run/containerd/containerd.sock"
@@ -15,6 +29,10 @@ version = 2
   disable_apparmor = true
   restrict_oom_score_adj = true
 CONF
+    cni=1.0.0
+fi
+sed "s/\"cniVersion\": \"1.0.0\"/\"cniVersion\": \"$cni\"/" "$here/../../conf-examples/kubernetes.conflist" \
+    >/etc/cni/net.d/10-kubernetes.conflist
 pods=${PODS:-20} # at once
 socket=unix:///run/containerd/containerd.sock
 printf 'runtime-endpoint: %s\nimage-endpoint: %s\ntimeout: 60\n' $socket $socket >/run/crictl.yaml

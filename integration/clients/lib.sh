@@ -73,6 +73,14 @@ calls() {
     fi
 }
 
+# use_containerd2 puts the containerd that run.sh has built before Debian's.
+use_containerd2() {
+    mkdir -p /run/bin
+    ln -s "$CLIENTS/containerd-$CONTAINERD_VERSION" /run/bin/containerd
+    ln -s "$CLIENTS/containerd-shim-runc-v2-$CONTAINERD_VERSION" /run/bin/containerd-shim-runc-v2
+    PATH=/run/bin:$PATH
+}
+
 # traces prints what belongs to attachments: links, rules and elements by their
 # marks, leases, saved values, namespaces.
 traces() {

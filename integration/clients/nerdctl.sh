@@ -4,11 +4,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 install_plugins
 
-mkdir -p /run/bin
-ln -s "$CLIENTS/containerd-$CONTAINERD_VERSION" /run/bin/containerd
-ln -s "$CLIENTS/containerd-shim-runc-v2-$CONTAINERD_VERSION" /run/bin/containerd-shim-runc-v2
+use_containerd2
 ln -s "$CLIENTS/nerdctl-$NERDCTL_VERSION" /run/bin/nerdctl
-PATH=/run/bin:$PATH
 printf 'version = 3\n[grpc]\n  address = "/run/containerd/containerd.sock"\n' >/run/containerd.toml
 containerd -c /run/containerd.toml >/run/containerd.log 2>&1 &
 containerd=$!

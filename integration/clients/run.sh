@@ -41,9 +41,11 @@ without_tigron() {
 # tools_for CLIENT: builds what the client's test needs.
 tools_for() {
     case $1 in
-    containerd) build_module sigs.k8s.io/cri-tools $CRICTL_VERSION ./cmd/crictl crictl true ;;
-    nerdctl)
-        build_module github.com/containerd/nerdctl/v2 $NERDCTL_VERSION ./cmd/nerdctl nerdctl without_tigron
+    containerd*) build_module sigs.k8s.io/cri-tools $CRICTL_VERSION ./cmd/crictl crictl true ;;
+    nerdctl) build_module github.com/containerd/nerdctl/v2 $NERDCTL_VERSION ./cmd/nerdctl nerdctl without_tigron ;;
+    esac
+    case $1 in
+    containerd2 | nerdctl)
         build_module github.com/containerd/containerd/v2 $CONTAINERD_VERSION ./cmd/containerd containerd true
         build_module github.com/containerd/containerd/v2 $CONTAINERD_VERSION ./cmd/containerd-shim-runc-v2 containerd-shim-runc-v2 true
         ;;
