@@ -5,32 +5,12 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 install_plugins
 
-# Not every machine lets root lower oom_score_adj.
+version=1 cni=1.0.0
 if [[ $client == containerd2 ]]; then
     use_containerd2
-    cat >/run/containerd.toml <<'CONF'
-version = 3
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "localhost/busybox:1"
-[plugins."io.containerd.cri.v1.runtime"]
-  disable_apparmor = true
-  restrict_oom_score_adj = true
-CONF
-    cni=1.1.0 # from which on it asks for STATUS
-else
-    cat >/run/containerd.toml <<'CONF'
-version = 2
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/busybox:1"
-  disable_apparmor = true
-  restrict_oom_score_adj = true
-CONF
-    cni=1.0.0
+    version=2 cni=1.1.0 # from which on it asks for STATUS
 fi
+containerd_config $version >/run/containerd.toml
 sed "s/\"cniVersion\": \"1.0.0\"/\"cniVersion\": \"$cni\"/" "$here/../../conf-examples/kubernetes.conflist" \
     >/etc/cni/net.d/10-kubernetes.conflist
 pods=${PODS:-20} # at once
