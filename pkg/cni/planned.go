@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -327,6 +328,21 @@ func (a *Attachment) HostEnd() (name string) {
 		name = i.Name
 	}
 	return name
+}
+
+// Bridge returns the host's link by which it reaches the container: via, to which
+// the host's own route leads, if that is one of HostLinks, as it tells a bridge
+// from its link in a VLAN; otherwise, as the host may have no route of its own
+// there, the first of them.
+func (a *Attachment) Bridge(via string) string {
+	links := a.HostLinks()
+	switch {
+	case len(links) == 0:
+		return ""
+	case slices.Contains(links, via):
+		return via
+	}
+	return links[0]
 }
 
 func (a *Attachment) String() string { return fmt.Sprint(a.Request) }

@@ -22,7 +22,7 @@ func (c *config) limited() bool { return c.ingress.Rate > 0 || c.egress.Rate > 0
 
 // Resolve implements cni.Resolver.
 func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
-	if c.limited() && a.Prev != nil && len(a.HostLinks()) == 0 {
+	if c.limited() && a.Prev != nil && a.HostEnd() == "" {
 		return cni.Errorf(cni.CodeConfig, "prevResult: no link of the host leads to the container (macvlan, ipvlan?), so bandwidth cannot limit it; take bandwidth out of the list, or runtimeConfig.bandwidth out of the call")
 	}
 	return nil
@@ -31,11 +31,10 @@ func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
 // Plan implements cni.Config.
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
-	links := a.HostLinks()
-	if len(links) == 0 { // Resolve has refused limits
+	host := a.HostEnd()
+	if host == "" { // Resolve has refused limits
 		return p
 	}
-	host := links[len(links)-1]
 	if c.ingress.Rate > 0 {
 		p.Own(link.TBF{Link: host, Limit: c.ingress})
 	}

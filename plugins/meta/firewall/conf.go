@@ -17,7 +17,8 @@ type config struct {
 	FirewalldZone string  `json:"firewalldZone"`
 	IngressPolicy string  `json:"ingressPolicy"`
 
-	isolate bool // the port from other isolated ones
+	isolate bool   // the port from other isolated ones
+	via     string // the link by which the host reaches the container
 }
 
 // The backends, and the ingress policies.

@@ -7,7 +7,9 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	ipt "github.com/dockyard-cni/dockyard/pkg/iptables"
 	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/route"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 )
@@ -27,21 +29,31 @@ func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
 			c.Backend = iptables
 		}
 	}
-	if c.closed() && a.Prev != nil && bridge(a) == "" {
+	if a.Prev == nil {
+		return nil
+	}
+	if c.closed() && c.bridge(a) == "" {
 		return cni.Errorf(cni.CodeConfig, "ingressPolicy: found %q, but prevResult names no bridge (macvlan, ipvlan, ptp?); put firewall after bridge, or take ingressPolicy out", c.IngressPolicy)
 	}
+	if len(a.IPs) > 0 {
+		var err error
+		if c.via, err = route.LinkTo(netns.Host(), a.IPs[0].Prefix.Addr()); err != nil {
+			return err
+		}
+	}
 	// As in the bridge plugin: where the forward chain sees what is bridged, it
-	// tells peers apart, so that published ports still work between them.
+	// tells peers apart, so that published ports still work between them; not
+	// those in a VLAN.
 	filtered, err := sysctl.BridgesFiltered()
-	c.isolate = c.isolate && !filtered
+	c.isolate = c.isolate && (!filtered || c.bridge(a) != a.HostLinks()[0])
 	return err
 }
 
-// bridge returns the one that leads to the container, with the host's end of a
-// pair behind it.
-func bridge(a *cni.Attachment) string {
-	if links := a.HostLinks(); len(links) > 1 {
-		return links[0]
+// bridge returns the one that leads to the container, or its link in a VLAN; ""
+// if the host's end of a pair is all that there is.
+func (c *config) bridge(a *cni.Attachment) string {
+	if br := a.Bridge(c.via); br != a.HostEnd() {
+		return br
 	}
 	return ""
 }
@@ -50,7 +62,7 @@ func bridge(a *cni.Attachment) string {
 // traffic through: there is one mechanism that keeps networks apart.
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
-	br := bridge(a)
+	br := c.bridge(a)
 	if br == "" && a.Prev != nil {
 		return p
 	}
@@ -74,8 +86,7 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 		p.Ensure(c.policy(br).Ingress())
 	}
 	if c.isolate {
-		links := a.HostLinks()
-		p.Ensure(link.IsolatedPort{Link: links[len(links)-1]})
+		p.Ensure(link.IsolatedPort{Link: a.HostEnd()})
 	}
 	if byIPTables {
 		p.Ensure(ipt.ForwardAccept(br, c.adminChain()))
