@@ -49,13 +49,14 @@ func (l Limit) qdisc(index, mtu int) *netlink.Tbf {
 		latency  = 0.025 // seconds for which a packet may wait
 		ethernet = 14    // bytes of header
 	)
-	rate := float64(l.Rate / 8)
-	burst := math.Max(float64(l.Burst/8), float64(mtu+ethernet))
+	rate, ticks := float64(l.Rate/8), netlink.TIME_UNITS_PER_SEC*netlink.TickInUsec()
+	burst := math.Min(float64(l.Burst/8), rate*math.Floor(math.MaxUint32/ticks))
+	burst = math.Max(burst, float64(mtu+ethernet))
 	return &netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: rootHandle, Parent: netlink.HANDLE_ROOT},
 		Rate:       l.Rate / 8,
 		Limit:      clamp(rate*latency + burst),
-		Buffer:     clamp(math.Ceil(burst/rate*netlink.TIME_UNITS_PER_SEC*netlink.TickInUsec()) + 1),
+		Buffer:     clamp(math.Ceil(burst/rate*ticks) + 1),
 	}
 }
 
