@@ -30,12 +30,13 @@ need() {
     [[ -z $out ]] || last=$out
 }
 
-# wants pattern command...: the command's output must match, within 5 seconds:
-# servers in containers take a moment.
+# wants pattern command...: the command's output must match, in one of so many
+# tries, five a second: servers in containers take a moment.
+patience=25
 wants() {
     local pattern=$1 out="" try
     shift
-    for try in $(seq 25); do
+    for try in $(seq "$patience"); do
         out=$("$@" 2>&1) && [[ $out =~ $pattern ]] && return 0
         sleep 0.2
     done
@@ -116,7 +117,7 @@ traces() {
 # nothing_left fails for what containers that are gone have left.
 nothing_left() {
     local left try
-    for try in $(seq 25); do
+    for try in $(seq "$patience"); do
         left=$(traces)
         [[ -n $left ]] || return 0
         sleep 0.2

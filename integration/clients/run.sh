@@ -38,11 +38,19 @@ without_tigron() {
     go mod edit -dropreplace github.com/containerd/nerdctl/mod/tigron@v0.0.0 -droprequire github.com/containerd/nerdctl/mod/tigron
 }
 
+# with_published_parts: modules that kubernetes keeps in its own tree, and not in
+# its archive, are published too, as v0 of the same number.
+with_published_parts() {
+    rm -f go.work go.work.sum
+    sed -i -E "s#=> \./staging/src/(k8s.io/[a-z-]+)#=> \1 v0.${KUBELET_VERSION#v1.}#" go.mod
+}
+
 # tools_for CLIENT: builds what the client's test needs.
 tools_for() {
     case $1 in
     containerd*) build_module sigs.k8s.io/cri-tools $CRICTL_VERSION ./cmd/crictl crictl true ;;
     nerdctl) build_module github.com/containerd/nerdctl/v2 $NERDCTL_VERSION ./cmd/nerdctl nerdctl without_tigron ;;
+    kubelet) build_module k8s.io/kubernetes $KUBELET_VERSION ./cmd/kubelet kubelet with_published_parts ;;
     esac
     case $1 in
     containerd2 | nerdctl)
@@ -51,7 +59,7 @@ tools_for() {
         ;;
     esac
 }
-export CRICTL_VERSION=v1.30.0 NERDCTL_VERSION=v2.3.5 CONTAINERD_VERSION=v2.4.2
+export CRICTL_VERSION=v1.30.0 NERDCTL_VERSION=v2.3.5 CONTAINERD_VERSION=v2.4.2 KUBELET_VERSION=v1.30.0
 
 clients=("$@")
 ((${#clients[@]})) || mapfile -t clients < <(cd integration/clients && ls -- *.sh | grep -vxE 'run.sh|lib.sh' | sed 's/\.sh$//')
