@@ -18,6 +18,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/pkg/tuning"
 )
 
 var (
@@ -49,13 +50,14 @@ func masquerade() nat.Masquerade {
 // cases hold every type of resource to its contract; c1 is a container.
 func cases(c1 *netns.NS) []testnet.Case {
 	var all []testnet.Case
-	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), requirements()} {
+	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), tuningCases(), requirements()} {
 		all = append(all, some...)
 	}
 	return all
 }
 
 func linkCases(c1 *netns.NS) []testnet.Case {
+	limit := link.Limit{Rate: 8_000_000, Burst: 1<<32 - 1}
 	veth := link.Veth{Host: "veth0", Bridge: "br0", NS: c1, Peer: "eth0", MAC: mac, MTU: 1400, Mark: mark}
 	return []testnet.Case{
 		{Resource: link.Bridge{Name: "br0", MTU: 1400}, Role: state.Ensure, Breaks: map[string]string{
@@ -75,6 +77,9 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 			"bridge link set dev v0 hairpin off":  "hairpin",
 			"bridge link set dev v0 isolated off": "isolated",
 		}},
+		{Resource: link.IsolatedPort{Link: "v0"}, Role: state.Ensure, Stays: true, Before: "isolated", Setup: bridged, Breaks: map[string]string{
+			"bridge link set dev v0 isolated off": "isolated",
+		}},
 		{Resource: link.Up{NS: netns.Host(), Name: "v0"}, Role: state.Ensure, Before: "down", Setup: "ip link add v0 type veth peer name v1", Breaks: map[string]string{
 			"ip link set v0 down": "down",
 		}},
@@ -87,6 +92,20 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 		{Resource: link.BridgeVLAN{Bridge: "br0", ID: 100}, Role: state.Ensure, Setup: "ip link add br0 up type bridge vlan_filtering 1", Breaks: map[string]string{
 			"ip link del br0.100":                  "absent",
 			"bridge vlan del dev br0 vid 100 self": "VLAN 100",
+		}},
+		{Resource: link.TBF{Link: "v0", Limit: limit}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
+			"tc qdisc del dev v0 root": "absent",
+			"tc qdisc replace dev v0 root handle d0c: tbf rate 9mbit burst 100k latency 25ms": "rate",
+		}},
+		{Resource: link.IFB{Name: "ifb7", MTU: "v0", Limit: limit, Mark: mark}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
+			"tc qdisc del dev ifb7 root": "no qdisc tbf",
+			"ip link set ifb7 down":      "down",
+			"ip link set ifb7 alias ''":  "alias",
+			"ip link del ifb7":           "absent",
+		}},
+		{Resource: link.Redirect{Link: "v0", Through: "ifb8"}, Role: state.Own, Setup: bridged + "; ip link add ifb8 up type ifb", Breaks: map[string]string{
+			"tc qdisc del dev v0 ingress":  "absent",
+			"tc filter del dev v0 ingress": "absent",
 		}},
 		{Resource: link.Announce{NS: netns.Host(), Link: "v1"}, Role: state.Ensure, Unseen: true, Setup: bridged},
 	}
@@ -231,6 +250,24 @@ func nftCases() []testnet.Case {
 	}
 }
 
+func tuningCases() []testnet.Case {
+	on, length := true, 77
+	t := tuning.Tuning{
+		Dir: "/run/tuning", Mark: mark, NS: netns.Host(), Link: "v0",
+		Settings: link.Settings{MAC: "02:00:00:00:00:07", MTU: 1400, TxQLen: &length, Promisc: &on, AllMulti: &on},
+		Sysctls:  []sysctl.Value{{Name: "net/ipv4/ip_local_port_range", Value: "1024  65000"}},
+	}
+	return []testnet.Case{{Resource: t, Role: state.Own, Setup: "ip link add v0 type veth peer name v1", Breaks: map[string]string{
+		"ip link set v0 address 02:00:00:00:00:08":             "02:00:00:00:00:08",
+		"ip link set v0 mtu 1500":                              "mtu",
+		"ip link set v0 txqueuelen 5":                          "txqueuelen",
+		"ip link set v0 promisc off":                           "promisc",
+		"ip link set v0 allmulticast off":                      "allmulticast",
+		"sysctl -qw net.ipv4.ip_local_port_range='1024 65001'": "ip_local_port_range",
+		"rm /run/tuning/*":                                     "absent",
+	}}}
+}
+
 // What a plan ensures before these is made by the contract itself.
 const (
 	base      = "TABLE"
@@ -245,6 +282,11 @@ func iptablesCases() []testnet.Case {
 		{Resource: iptables.Masquerade(masquerade()), Role: state.Own, Breaks: map[string]string{
 			"iptables -t nat -F POSTROUTING": "POSTROUTING",
 		}},
+		{Resource: iptables.ForwardAccept("br0", "CNI-ADMIN"), Role: state.Ensure, Before: "DY-FORWARD", Breaks: map[string]string{
+			"iptables -F FORWARD":                      "FORWARD",
+			"iptables -F DY-FORWARD":                   "CNI-ADMIN",
+			"ip6tables -D DY-FORWARD -i br0 -j ACCEPT": "ip6tables chain DY-FORWARD: want -A DY-FORWARD -i br0 -j ACCEPT",
+		}},
 		{Resource: iptables.Guard("br0"), Role: state.Ensure, Breaks: map[string]string{
 			"iptables -t raw -F PREROUTING": "absent",
 		}},
@@ -256,7 +298,8 @@ func requirements() []testnet.Case {
 	for _, b := range []backend.Backend{backend.NFTables(), backend.IPTables()} {
 		all = append(all, testnet.Case{Resource: b.Ready, Role: state.Require})
 	}
-	return all
+	known := `nft add table inet firewalld; nft add chain inet firewalld x; nft add rule inet firewalld x iifname br0 accept`
+	return append(all, testnet.Case{Resource: nft.KnownToFirewalld("br0", "trusted"), Role: state.Require, Setup: known})
 }
 
 // special are the types of resource that not every kernel has.

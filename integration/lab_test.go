@@ -134,7 +134,11 @@ func (e example) attachment(h *testnet.Host, n *testnet.Network, i int) testnet.
 		moved := make([]any, len(ports))
 		for j, p := range ports {
 			m := maps.Clone(p.(map[string]any))
-			m["hostPort"] = m["hostPort"].(float64) + float64(100*i)
+			for key, value := range m {
+				if strings.EqualFold(key, "hostPort") { // containerd writes it with a capital letter
+					m[key] = value.(float64) + float64(100*i)
+				}
+			}
 			moved[j] = m
 		}
 		a.Caps["portMappings"] = moved

@@ -4,6 +4,7 @@
 #
 #   need_go        go on PATH, at least as new as go.mod asks for
 #   need_tools     the commands that tests, demo and benchmark call
+#   need_clients   container runtimes, for integration/clients
 #   need_modules   kernel modules, where the kernel has modules at all
 #   need_second_kernel   what scripts/second-kernel.sh starts
 #
@@ -28,6 +29,15 @@ need_tools() {
     [[ " ${missing[*]} " != *" gcc "* ]] || missing+=(libc6-dev) # headers, for the race detector
     apt_install "${missing[@]}"
     case :$PATH: in *:/usr/sbin:*) ;; *) export PATH=$PATH:/usr/sbin:/sbin ;; esac
+}
+
+# need_clients installs the runtimes that Debian has.
+need_clients() {
+    local command missing=()
+    for command in podman containerd runc conmon; do
+        type -P "$command" >/dev/null || missing+=("$command")
+    done
+    apt_install "${missing[@]}"
 }
 
 # apt_install package...: says what it installs, and apt's own words on failure only.

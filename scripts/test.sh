@@ -89,6 +89,9 @@ KERNEL_PREPARE="echo 'install nf_tables /bin/false' >/etc/modprobe.d/without.con
     done" second_kernel_tests '^only-iptables/'
 
 if (($# == 0)); then
+    phase clients
+    integration/clients/run.sh || failed=1
+
     phase "benchmark, whether it runs"
     scripts/bench.sh -quick || failed=1
 fi

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -52,7 +53,7 @@ func run(name string, v Verbs) int {
 		Del:    m.verb(v.Del),
 		GC:     m.verb(v.GC, (*Request).readValid),
 		Status: m.verb(v.Status),
-	}, version.All, fmt.Sprintf("CNI %s plugin %s", name, Version))
+	}, version.All, fmt.Sprintf("CNI %s plugin %s", name, level(v)))
 	if err == nil {
 		return 0
 	}
@@ -64,6 +65,16 @@ func run(name string, v Verbs) int {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return 1
+}
+
+// level is the version that a plugin reports: the level of the reference plugin
+// that it stands in for, with our own version as semantic versioning's build
+// metadata, or our own alone.
+func level(v Verbs) string {
+	if p, ok := v.(Planned); ok && p.Level != "" {
+		return p.Level + "+dockyard." + strings.ReplaceAll(strings.TrimPrefix(Version, "v"), "+", ".")
+	}
+	return Version
 }
 
 // printResult writes the result of ADD in the version of the configuration. One

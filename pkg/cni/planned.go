@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -64,6 +65,12 @@ type Linker interface {
 	Links(context.Context, *Attachment) ([]*current.Interface, error)
 }
 
+// A Reporter is a Config of a chained plugin that adds to what earlier plugins
+// reported, or corrects it. Report is a pure function, called on ADD after Apply.
+type Reporter interface {
+	Report(*Attachment, *current.Result)
+}
+
 // An Attachment is what a plan is made for.
 type Attachment struct {
 	*Request
@@ -84,6 +91,9 @@ type Planned struct {
 	// Scopes returns where the plugin's owned objects are found. It must not
 	// depend on the configuration: DEL and GC work without a valid one.
 	Scopes func(*Request) []state.Scope
+	// Level is the version of the reference plugin that runtimes which ask for
+	// one by number may take this plugin for ("v1.9.1"); empty if none does.
+	Level string
 }
 
 // Load decodes and validates the configuration of r. All problems come in one
@@ -206,6 +216,9 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	}
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
+	}
+	if rep, ok := c.(Reporter); ok {
+		rep.Report(a, r.Prev)
 	}
 	return r.Prev, nil
 }
@@ -361,6 +374,21 @@ func (a *Attachment) HostEnd() (name string) {
 		name = i.Name
 	}
 	return name
+}
+
+// Bridge returns the host's link by which it reaches the container: via, to which
+// the host's own route leads, if that is one of HostLinks, as it tells a bridge
+// from its link in a VLAN; otherwise, as the host may have no route of its own
+// there, the first of them.
+func (a *Attachment) Bridge(via string) string {
+	links := a.HostLinks()
+	switch {
+	case len(links) == 0:
+		return ""
+	case slices.Contains(links, via):
+		return via
+	}
+	return links[0]
 }
 
 func (a *Attachment) String() string { return fmt.Sprint(a.Request) }

@@ -75,8 +75,10 @@ func want(t reflect.Type) string {
 		return "a string"
 	case reflect.Slice:
 		return "a list, each element " + want(t.Elem())
-	case reflect.Struct, reflect.Map:
+	case reflect.Struct:
 		return "an object"
+	case reflect.Map:
+		return "an object, each value " + want(t.Elem())
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "a whole number, 0 or more"
 	default:

@@ -97,7 +97,7 @@ func TestDecodeProblems(t *testing.T) {
 		`{"inner": {"nested": {"deep": 1}}}`:   `inner.nested.deep: found 1, want true or false`,
 		`{"pointer": {"port": []}}`:            `pointer.port: found [], want a whole number`,
 		`{"open": {"port": "x", "theirs": 1}}`: `open.port: found "x", want a whole number`,
-		`{"map": {"a": "b"}}`:                  `map: found {"a": "b"}, want an object`,
+		`{"map": {"a": "b"}}`:                  `map: found {"a": "b"}, want an object, each value a whole number`,
 		`{"text": ["` + strings.Repeat("x", 99) + `"]}`: `text: found ["` + strings.Repeat("x", 58) + `…, want a string`,
 	} {
 		s, r := decode(text)

@@ -122,6 +122,10 @@ func (f *family) share(chain string, rules []rule) error {
 // restore carries out all lines or none. The process inherits the lock, so if
 // this one is killed the lock is held until that one is done.
 func (f *family) restore(ctx context.Context, lock *os.File, lines []string) error {
+	return f.restoreTable(ctx, table, lock, lines)
+}
+
+func (f *family) restoreTable(ctx context.Context, table string, lock *os.File, lines []string) error {
 	lines = append([]string{"*" + table}, append(lines, "COMMIT\n")...)
 	cmd := exec.CommandContext(ctx, f.restorer(), "--noflush", "--wait", strconv.Itoa(wait))
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))

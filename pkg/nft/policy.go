@@ -40,8 +40,16 @@ type Policy struct {
 
 // Resource returns the policy as something to ensure. One that asks for nothing
 // ensures that none of an earlier configuration is left.
-func (p Policy) Resource() state.Resource {
-	c := claim{kind: "bridge", mark: shared(p.Bridge, "policy"), shared: true}
+func (p Policy) Resource() state.Resource { return p.claim("policy") }
+
+// Ingress returns the policy as the firewall plugin's: the same elements, under
+// a name of its own, so that on one bridge it and the bridge plugin do not take
+// each other's away. One of the two may have a policy; the other is told so by a
+// HeldError.
+func (p Policy) Ingress() state.Resource { return p.claim("ingress") }
+
+func (p Policy) claim(name string) claim {
+	c := claim{kind: "bridge", mark: shared(p.Bridge, name), shared: true}
 	for _, f := range families() {
 		if chain := p.toChain(f); chain != "" {
 			c.elems = append(c.elems, vmapElement(to, concatKey([]byte{f.nfproto}, ifname(p.Bridge)),

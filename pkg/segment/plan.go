@@ -80,9 +80,8 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 // which then sees bridged packets too, must be the one to tell them apart. (Not
 // those in a VLAN, whose published ports are routed, by another link.)
 func (c *Config) resolveIsolation() error {
-	filtered := sysctl.Set(netns.Host(), "net/bridge/bridge-nf-call-iptables", "1", "net/bridge/bridge-nf-call-ip6tables", "1")
-	has, err := filtered.Has()
-	c.isolate = c.PortIsolation || !c.ICC && (!has || c.uplink() != c.Bridge)
+	filtered, err := sysctl.BridgesFiltered()
+	c.isolate = c.PortIsolation || !c.ICC && (!filtered || c.uplink() != c.Bridge)
 	return err
 }
 

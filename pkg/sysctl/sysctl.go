@@ -82,6 +82,12 @@ func (s Setting) Has() (bool, error) {
 	return all, err
 }
 
+// BridgesFiltered reports whether the host's forward chains see what is bridged
+// (br_netfilter).
+func BridgesFiltered() (bool, error) {
+	return Set(netns.Host(), "net/bridge/bridge-nf-call-iptables", "1", "net/bridge/bridge-nf-call-ip6tables", "1").Has()
+}
+
 // Apply writes only what differs, for which reading is cheaper.
 func (s Setting) Apply(context.Context) error {
 	return s.NS.Do(func() error {

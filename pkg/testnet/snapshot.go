@@ -60,8 +60,26 @@ func (h *Host) network(s Snapshot) {
 	}) {
 		h.bridges(s)
 	}
+	h.qdiscs(s)
 	h.firewall(s)
 	sysctls(s)
+}
+
+// qdiscs records what limits traffic. Every link shows its own root qdisc; where
+// none is more than the kernel's default, there are no others either.
+func (h *Host) qdiscs(s Snapshot) {
+	h.t.Helper()
+	limited := slices.ContainsFunc(slices.Collect(maps.Values(s)), func(attributes []string) bool {
+		return slices.Contains(attributes, "qdisc tbf")
+	})
+	if !limited {
+		return
+	}
+	h.records([]string{"tc", "-j", "qdisc", "show"}, func(r record) {
+		if kind := r.text("kind"); kind == "tbf" || kind == "ingress" {
+			s.add("qdisc "+r.key("dev", "kind"), r.attributes()...)
+		}
+	})
 }
 
 func (h *Host) bridges(s Snapshot) {

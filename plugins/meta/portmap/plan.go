@@ -43,16 +43,6 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 	return nil
 }
 
-// bridge is the host's link by which it reaches the container. The host's own
-// route tells a bridge from its link in a VLAN; but only among the links of the
-// network, as the host may have no route of its own there.
-func (c *config) bridge(links []string) string {
-	if slices.Contains(links, c.via) {
-		return c.via
-	}
-	return links[0]
-}
-
 // Plan implements cni.Config. Without mappings there is nothing to do, but
 // STATUS wants to know whether there could be.
 func (c *config) Plan(a *cni.Attachment) state.Plan {
@@ -60,11 +50,10 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	if len(c.mappings) > 0 || a.Prev == nil {
 		p.Require(c.backend.Ready)
 	}
-	links := a.HostLinks()
-	if len(c.mappings) == 0 || len(links) == 0 { // Resolve has refused the latter
+	if len(c.mappings) == 0 || len(a.HostLinks()) == 0 { // Resolve has refused the latter
 		return p
 	}
-	bridge := c.bridge(links)
+	bridge := a.Bridge(c.via)
 	publish := nat.Publish{
 		Mark: a.Mark(), Bridge: bridge, Link: a.HostEnd(), Mappings: c.published(a), Source: c.source(),
 		MarkBit: c.markBit(),

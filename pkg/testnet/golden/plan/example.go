@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -45,7 +46,7 @@ func Examples(t *testing.T, plugin string, p cni.Planned) {
 				if err != nil || len(report.Warnings()) > 0 {
 					t.Fatal(err, report.Warnings())
 				}
-				golden.Open(t, e.golden()).Want(t, plugin, plan.String())
+				golden.Open(t, e.golden()).Want(t, plugin, cmp.Or(plan.String(), "nothing\n"))
 			})
 		}
 	}
@@ -103,7 +104,11 @@ func (e example) conf(t *testing.T, i int) string {
 	}
 	delete(c, "capabilities")
 	if i > 0 {
-		c["prevResult"] = e.result(t)
+		prev, err := e.result(t).GetAsVersion(e.list.CNIVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c["prevResult"] = prev
 	}
 	out, err := json.Marshal(c)
 	if err != nil {

@@ -1,0 +1,113 @@
+package link
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Redirect sends what comes in by a link of the host through an IFB first, as
+// only what leaves a link can wait in a queue.
+type Redirect struct{ Link, Through string }
+
+// Key implements state.Resource.
+func (r Redirect) Key() string { return "ingress " + r.Link }
+
+func (r Redirect) String() string {
+	return fmt.Sprintf("tc qdisc add dev %s ingress ; tc filter add dev %s ingress protocol all u32 match u32 0 0 action mirred egress redirect dev %s", r.Link, r.Link, r.Through)
+}
+
+func (r Redirect) ingress(l netlink.Link) *netlink.Ingress {
+	return &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS,
+	}}
+}
+
+// Observe implements state.Resource.
+func (r Redirect) Observe(context.Context) (state.Diff, error) {
+	h, l, err := find(netns.Host(), r.Link)
+	if err != nil || l == nil {
+		return state.Absent, err
+	}
+	through, err := Index(netns.Host(), r.Through)
+	if err != nil {
+		return state.Same, err
+	}
+	filters, err := h.FilterList(l, r.ingress(l).Handle)
+	if err != nil {
+		return state.Same, err
+	}
+	for _, f := range filters {
+		if u, ok := f.(*netlink.U32); ok && len(u.Actions) > 0 {
+			if m, ok := u.Actions[0].(*netlink.MirredAction); ok {
+				return state.Differ("leads to link of index", m.Ifindex, through), nil
+			}
+		}
+	}
+	return state.Absent, nil
+}
+
+// Apply fails if the link has an ingress or clsact qdisc already.
+func (r Redirect) Apply(context.Context) error {
+	h, l, err := mustFind(netns.Host(), r.Link)
+	if err != nil {
+		return err
+	}
+	through, err := Index(netns.Host(), r.Through)
+	if err != nil {
+		return err
+	}
+	ingress := r.ingress(l)
+	if err := addQdisc(h, ingress); err != nil {
+		return err
+	}
+	if err := h.FilterAdd(&netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: l.Attrs().Index, Parent: ingress.Handle, Priority: 1, Protocol: unix.ETH_P_ALL},
+		RedirIndex:  through,
+		Actions:     []netlink.Action{netlink.NewMirredAction(through)},
+	}); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	return nil
+}
+
+// Remove implements state.Resource.
+func (r Redirect) Remove(context.Context) error {
+	h, l, err := find(netns.Host(), r.Link)
+	if err != nil || l == nil {
+		return err
+	}
+	return delQdisc(h, r.ingress(l))
+}
+
+// ShapingScope finds the TBF and Redirect on links that a Scope of the prefix
+// finds. Whether they are there is left to their removal.
+type ShapingScope struct{ Prefix string }
+
+// Of implements state.Scope.
+func (s ShapingScope) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
+	links, err := Scope(s).Of(ctx, m)
+	return shapers(links), err
+}
+
+// All implements state.Scope.
+func (s ShapingScope) All(ctx context.Context) ([]state.Found, error) {
+	links, err := Scope(s).All(ctx)
+	return shapers(links), err
+}
+
+func shapers(links []state.Found) (out []state.Found) {
+	for _, f := range links {
+		name := f.Resource.(Veth).Host
+		out = append(out,
+			state.Found{Mark: f.Mark, Resource: TBF{Link: name}},
+			state.Found{Mark: f.Mark, Resource: Redirect{Link: name}})
+	}
+	return out
+}

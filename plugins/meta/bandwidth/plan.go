@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+const prefix = "bwp" // of the ifb's name, as with the reference plugin
+
+// scopes: the limits of a link go with it; so they are looked for only on the
+// links that bridge names, which may outlive a failed ADD of this plugin.
+func scopes(*cni.Request) []state.Scope {
+	return []state.Scope{link.Scope{Prefix: prefix}, link.ShapingScope{Prefix: "veth"}}
+}
+
+func (c *config) limited() bool { return c.ingress.Rate > 0 || c.egress.Rate > 0 }
+
+// Resolve implements cni.Resolver.
+func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
+	if c.limited() && a.Prev != nil && a.HostEnd() == "" {
+		return cni.Errorf(cni.CodeConfig, "prevResult: no link of the host leads to the container (macvlan, ipvlan?), so bandwidth cannot limit it; take bandwidth out of the list, or runtimeConfig.bandwidth out of the call")
+	}
+	return nil
+}
+
+// Plan implements cni.Config.
+func (c *config) Plan(a *cni.Attachment) state.Plan {
+	var p state.Plan
+	host := a.HostEnd()
+	if host == "" { // Resolve has refused limits
+		return p
+	}
+	if c.ingress.Rate > 0 {
+		p.Own(link.TBF{Link: host, Limit: c.ingress})
+	}
+	if c.egress.Rate > 0 {
+		p.Own(link.IFB{Name: ifb(a), MTU: host, Limit: c.egress, Mark: a.Mark()}, link.Redirect{Link: host, Through: ifb(a)})
+	}
+	return p
+}
+
+func ifb(a *cni.Attachment) string { return a.Mark().Link(prefix) }
+
+// Report implements cni.Reporter.
+func (c *config) Report(a *cni.Attachment, res *current.Result) {
+	if c.egress.Rate > 0 {
+		res.Interfaces = append(res.Interfaces, &current.Interface{Name: ifb(a), Mac: a.Mark().MAC().String()})
+	}
+}

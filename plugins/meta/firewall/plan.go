@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+
+	"github.com/dockyard-cni/dockyard/pkg/backend"
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	ipt "github.com/dockyard-cni/dockyard/pkg/iptables"
+	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+)
+
+// scopes: all that is made belongs to the bridge, as what is forwarded passes
+// that, so there is nothing to find by the mark of an attachment.
+func scopes(*cni.Request) []state.Scope { return nil }
+
+// Resolve implements cni.Resolver.
+func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
+	if c.Backend == "" {
+		missing, err := nft.Missing()
+		if err != nil {
+			return err
+		}
+		if missing {
+			c.Backend = iptables
+		}
+	}
+	if a.Prev == nil {
+		return nil
+	}
+	if c.closed() && c.bridge(a) == "" {
+		return cni.Errorf(cni.CodeConfig, "ingressPolicy: found %q, but prevResult names no bridge (macvlan, ipvlan, ptp?); put firewall after bridge, or take ingressPolicy out", c.IngressPolicy)
+	}
+	if len(a.IPs) > 0 {
+		var err error
+		if c.via, err = route.LinkTo(netns.Host(), a.IPs[0].Prefix.Addr()); err != nil {
+			return err
+		}
+	}
+	// As in the bridge plugin: where the forward chain sees what is bridged, it
+	// tells peers apart, so that published ports still work between them; not
+	// those in a VLAN.
+	filtered, err := sysctl.BridgesFiltered()
+	c.isolate = c.isolate && (!filtered || c.bridge(a) != a.HostLinks()[0])
+	return err
+}
+
+// bridge returns the one that leads to the container, or its link in a VLAN; ""
+// if the host's end of a pair is all that there is.
+func (c *config) bridge(a *cni.Attachment) string {
+	if br := a.Bridge(c.via); br != a.HostEnd() {
+		return br
+	}
+	return ""
+}
+
+// Plan implements cni.Config. The policy is one of nftables, whatever lets the
+// traffic through: there is one mechanism that keeps networks apart.
+func (c *config) Plan(a *cni.Attachment) state.Plan {
+	var p state.Plan
+	br := c.bridge(a)
+	if br == "" && a.Prev != nil {
+		return p
+	}
+	byIPTables := c.Backend == iptables
+	if byIPTables {
+		p.Require(backend.IPTables().Ready)
+	}
+	if !byIPTables || c.closed() {
+		p.Require(nft.Usable())
+	}
+	if br == "" { // STATUS knows none
+		return p
+	}
+	if c.Backend == firewalld {
+		p.Require(nft.KnownToFirewalld(br, c.FirewalldZone))
+	}
+	if c.closed() {
+		p.Ensure(nft.Table())
+	}
+	if !byIPTables || c.closed() {
+		p.Ensure(c.policy(br).Ingress())
+	}
+	if c.isolate {
+		p.Ensure(link.IsolatedPort{Link: a.HostEnd()})
+	}
+	if byIPTables {
+		p.Ensure(ipt.ForwardAccept(br, c.adminChain()))
+	} else {
+		p.Ensure(nft.ForwardAccept(br))
+	}
+	return p
+}
