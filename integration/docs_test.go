@@ -160,7 +160,9 @@ func TestDocsKeys(t *testing.T) {
 		dir, _ := filepath.Rel(testnet.Root(), path)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			page := read(t, filepath.Join(dir, "README.md"))
-			keys, inPage := parse(t, dir).keys("config"), firstColumn(page, "key")
+			own := parse(t, dir)
+			own["parent.Config"] = parse(t, "pkg/parent")["Config"]
+			keys, inPage := own.keys("config"), firstColumn(page, "key")
 			// Keys of small objects are in the column of types; those that
 			// runtimes set, in a table of their own.
 			documented := words(strings.Join(slices.Concat(inPage, column(page, "key", 2), firstColumn(page, "where")), " "))
@@ -244,6 +246,10 @@ func (s source) structOf(t ast.Expr) *ast.StructType {
 		return s.structOf(t.Elt)
 	case *ast.Ident:
 		return s[t.Name]
+	case *ast.SelectorExpr:
+		if pkg, ok := t.X.(*ast.Ident); ok && pkg.Name == "parent" { // of pkg, shared by plugins
+			return s[pkg.Name+"."+t.Sel.Name]
+		}
 	}
 	return nil
 }

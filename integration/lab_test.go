@@ -60,6 +60,11 @@ func (e example) static() bool {
 		strings.Contains(string(e.conflist), `"addresses"`)
 }
 
+// onLAN reports whether the example attaches to a network of the host, by eth0.
+func (e example) onLAN() bool {
+	return strings.Contains(string(e.conflist), `"macvlan"`) || strings.Contains(string(e.conflist), `"ipvlan"`)
+}
+
 // plugins lists the types of the chain.
 func (e example) plugins(t *testing.T) []string {
 	t.Helper()
@@ -115,6 +120,9 @@ type lab struct {
 func newLab(t *testing.T, e example, containers int) *lab {
 	t.Helper()
 	l := &lab{T: t, h: testnet.New(t), conflist: e.conflist}
+	if e.onLAN() {
+		l.h.LAN("lan", "eth0")
+	}
 	l.net = l.network(e)
 	for i := range containers {
 		a := e.attachment(l.h, l.net, i)

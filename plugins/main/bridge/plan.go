@@ -43,7 +43,7 @@ func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Com
 		}
 	}
 	if c.Internal {
-		a.Routes = slices.DeleteFunc(a.Routes, func(r *types.Route) bool { return isDefault(r) })
+		a.Routes = slices.DeleteFunc(a.Routes, attach.IsDefault)
 		return nil
 	}
 	if c.IsDefaultGateway {
@@ -54,15 +54,10 @@ func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Com
 	return nil
 }
 
-func isDefault(r *types.Route) bool {
-	ones, _ := r.Dst.Mask.Size()
-	return ones == 0 && r.Dst.IP.IsUnspecified() && (r.Table == nil || *r.Table == 0)
-}
-
 // withDefault adds a default route by ip's gateway unless its family has one.
 func withDefault(routes []*types.Route, ip cni.IP) []*types.Route {
 	dst := cni.DefaultRoute(ip.Prefix.Addr().Is6())
-	if slices.ContainsFunc(routes, func(r *types.Route) bool { return isDefault(r) && len(r.Dst.Mask) == len(dst.Mask) }) {
+	if slices.ContainsFunc(routes, func(r *types.Route) bool { return attach.IsDefault(r) && len(r.Dst.Mask) == len(dst.Mask) }) {
 		return routes
 	}
 	return append(routes, &types.Route{Dst: dst, GW: ip.Gateway.AsSlice()})
@@ -248,7 +243,11 @@ func (c *config) planContainer(p *state.Plan, a *cni.Attachment) {
 	if c.DisableInterface {
 		return
 	}
-	attach.Plan(p, a, attach.Options{DAD: c.EnableDAD, Announce: c.Announce, Port: c.hostLink(a), Priority: c.GatewayPriority})
+	dad := route.NoDAD
+	if c.EnableDAD {
+		dad = route.Wait
+	}
+	attach.Plan(p, a, attach.Options{DAD: dad, Announce: c.Announce, Port: c.hostLink(a), Priority: c.GatewayPriority})
 }
 
 // Links implements cni.Linker.

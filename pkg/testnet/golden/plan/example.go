@@ -126,7 +126,10 @@ func (e example) answer(t *testing.T) *current.Result {
 	t.Helper()
 	var c struct {
 		IPAM struct {
-			Ranges [][]struct{ Subnet netip.Prefix }
+			Ranges [][]struct {
+				Subnet              netip.Prefix
+				RangeStart, Gateway netip.Addr
+			}
 			Routes []*types.Route
 		}
 	}
@@ -135,8 +138,13 @@ func (e example) answer(t *testing.T) *current.Result {
 	}
 	res := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: c.IPAM.Routes}
 	for _, set := range c.IPAM.Ranges {
-		gateway := set[0].Subnet.Addr().Next()
-		addr := gateway.Next()
+		gateway, addr := set[0].Gateway, set[0].RangeStart
+		if !gateway.IsValid() {
+			gateway = set[0].Subnet.Addr().Next()
+		}
+		if !addr.IsValid() {
+			addr = gateway.Next()
+		}
 		if ips, ok := e.caps["ips"].([]any); ok {
 			addr = netip.MustParseAddr(ips[0].(string))
 		}

@@ -30,11 +30,24 @@ func Keys(t *testing.T, p cni.Planned) {
 			seen[key] = true
 		}
 	}
-	own := reflect.TypeOf(p.New()).Elem()
-	for i := range own.NumField() {
-		key, _, _ := strings.Cut(own.Field(i).Tag.Get("json"), ",")
-		if key != "" && !seen[key] {
+	for _, key := range keysOf(reflect.TypeOf(p.New()).Elem()) {
+		if !seen[key] {
 			t.Errorf("no case in testdata/plan has the key %q", key)
 		}
 	}
+}
+
+// keysOf lists the keys of a configuration but for those that all plugins have.
+func keysOf(own reflect.Type) (keys []string) {
+	for i := range own.NumField() {
+		f := own.Field(i)
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous && f.Type != reflect.TypeFor[cni.Base]():
+			keys = append(keys, keysOf(f.Type)...)
+		case key != "":
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

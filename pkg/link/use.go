@@ -1,0 +1,362 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// A Use is the record of an attachment whose link stands on a link of the host:
+// where it is and what it shares with others. It is what DEL finds the rest by,
+// and what tells the last user of a shared link that it is the last.
+//
+// On disk it is symbolic links, which appear whole or not at all. Their text:
+//
+//	/run/dockyard/parents/users/<mark>        number of the namespace, links, addresses
+//	/run/dockyard/parents/links/<link>/<mark> how it is shared
+//	/run/dockyard/parents/links/<link>/made   there if the link was made for its users
+type Use struct {
+	Mark   owner.Mark
+	NS     *netns.NS // the container's
+	Driver Driver
+	Links  []Shared // the parent last, before it what it stands on
+	// Host is the link by which the host is on the network, nil if it is not;
+	// Addrs are the addresses of the container that it has a route to by it.
+	// Remove deletes these routes, too.
+	Host  *Shared
+	Addrs []netip.Addr
+}
+
+// all are the links in the order in which they stand on one another.
+func (u Use) all() []Shared {
+	if u.Host == nil {
+		return u.Links
+	}
+	return append(slices.Clone(u.Links), *u.Host)
+}
+
+const (
+	usesDir  = "/run/dockyard/parents"
+	usersDir = usesDir + "/users"
+	linksDir = usesDir + "/links"
+	madeName = "made" // no mark: those have colons
+)
+
+// Key implements state.Resource.
+func (u Use) Key() string { return "use " + u.file() }
+
+func (u Use) String() string {
+	s := ""
+	for _, l := range u.all() {
+		if made := l.String(); made != "" {
+			s += fmt.Sprintf("ip link show %s || %s ; ", named(l.Name), made)
+		}
+	}
+	return s + fmt.Sprintf("ln -s %q %s", u.record("$NETNSID").text(), u.file())
+}
+
+// file is the name of the record; a mark has slashes, and nothing in it colons.
+func (u Use) file() string { return filepath.Join(usersDir, fileName(u.Mark)) }
+
+func fileName(m owner.Mark) string { return strings.ReplaceAll(string(m), "/", ":") }
+
+// A record is the text of a Use.
+type record struct {
+	id    string
+	links []string
+	addrs []string
+}
+
+func (u Use) record(id string) record {
+	r := record{id: id}
+	for _, l := range u.all() {
+		r.links = append(r.links, named(l.Name))
+	}
+	for _, a := range u.Addrs {
+		r.addrs = append(r.addrs, a.String())
+	}
+	return r
+}
+
+func (r record) text() string {
+	return strings.TrimRight(r.id+" "+strings.Join(r.links, ",")+" "+strings.Join(r.addrs, ","), " ")
+}
+
+// read returns the record of an attachment, and whether there is one.
+func read(m owner.Mark) (r record, found bool, err error) {
+	text, err := os.Readlink(filepath.Join(usersDir, fileName(m)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	}
+	fields := append(strings.Split(text, " "), "", "", "")
+	r.id = fields[0]
+	for i, to := range []*[]string{&r.links, &r.addrs} {
+		if fields[i+1] != "" {
+			*to = strings.Split(fields[i+1], ",")
+		}
+	}
+	return r, err == nil, err
+}
+
+// netns returns the number of the container's namespace.
+func (r record) netns() int {
+	if id, err := strconv.Atoi(r.id); err == nil {
+		return id
+	}
+	return -1 // none
+}
+
+// ParentOf returns the name of the parent that ADD chose for an attachment,
+// empty if there is no record of it.
+func ParentOf(m owner.Mark) (string, error) {
+	r, _, err := read(m)
+	if len(r.addrs) > 0 { // the last is the host's own
+		r.links = r.links[:len(r.links)-1]
+	}
+	if len(r.links) == 0 {
+		return "", err
+	}
+	return r.links[len(r.links)-1], err
+}
+
+// Observe implements state.Resource.
+func (u Use) Observe(context.Context) (state.Diff, error) {
+	id, err := u.NS.ID()
+	if err != nil {
+		return state.Same, err
+	}
+	found, ok, err := read(u.Mark)
+	if err != nil || !ok {
+		return state.Absent, err
+	}
+	diff := state.Differ("record", found.text(), u.record(strconv.Itoa(id)).text())
+	for _, l := range u.all() {
+		made, err := there(filepath.Join(linksDir, l.Name, madeName))
+		if err != nil {
+			return state.Same, err
+		}
+		if made && diff == state.Same {
+			if diff, err = l.observe(); err != nil {
+				return state.Same, err
+			}
+		}
+	}
+	return diff, nil
+}
+
+// Apply implements state.Resource. The record comes first, so that a DEL after
+// a kill finds all the rest.
+func (u Use) Apply(context.Context) error {
+	id, err := u.NS.ID()
+	if err != nil {
+		return err
+	}
+	unlock, err := lockUses()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := os.Symlink(u.record(strconv.Itoa(id)).text(), u.file()); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w", u.file(), state.ErrExists)
+	} else if err != nil {
+		return err
+	}
+	for i, l := range u.all() {
+		how := under
+		if i == len(u.Links)-1 {
+			how = u.Driver.sharing()
+		}
+		if err := u.join(l, how); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// under is how a link is used that only carries another.
+const under = "under"
+
+func (u Use) join(l Shared, how string) error {
+	dir := filepath.Join(linksDir, l.Name)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := conflict(l.Name, how); err != nil {
+		return err
+	}
+	if err := os.Symlink(how, filepath.Join(dir, fileName(u.Mark))); err != nil {
+		return err
+	}
+	return l.ensure(filepath.Join(dir, madeName))
+}
+
+// conflict fails if who uses a link already leaves no room for this use. All of
+// them agree, so looking at one is enough.
+func conflict(link, how string) error {
+	if how == under {
+		return nil
+	}
+	return eachUser(link, func(m owner.Mark, its string) error {
+		if its == how && !exclusive(how) || its == under {
+			return nil
+		}
+		return held(link, m, its, how)
+	})
+}
+
+// held says who keeps a link from being shared in another way.
+func held(link string, holder owner.Mark, its, how string) error {
+	if its != "" {
+		its = " as " + its
+	}
+	return fmt.Errorf("%w%s, which does not go with %s; use another parent, or a VLAN of this one", &state.HeldError{Object: "link " + link, Holder: holder}, its, how)
+}
+
+// eachUser calls f for each who uses a link, until it fails.
+func eachUser(link string, f func(m owner.Mark, how string) error) error {
+	entries, err := os.ReadDir(filepath.Join(linksDir, link))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() == madeName || err != nil {
+			continue
+		}
+		var how string
+		if how, err = os.Readlink(filepath.Join(linksDir, link, e.Name())); err == nil {
+			err = f(markOf(e.Name()), how)
+		}
+	}
+	return err
+}
+
+func markOf(file string) owner.Mark { return owner.Mark(strings.ReplaceAll(file, ":", "/")) }
+
+// Remove implements state.Resource. The record goes last.
+func (u Use) Remove(ctx context.Context) error {
+	r, found, err := read(u.Mark)
+	if err != nil || !found {
+		return err
+	}
+	unlock, err := lockUses()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	errs := []error{r.unroute(ctx)}
+	for _, name := range slices.Backward(r.links) {
+		errs = append(errs, leave(name, u.Mark))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return ignoreMissing(os.Remove(u.file()))
+}
+
+// unroute deletes the host's routes to the container.
+func (r record) unroute(ctx context.Context) error {
+	var errs []error
+	for _, a := range r.addrs {
+		addr, err := netip.ParseAddr(a)
+		if err == nil {
+			err = HostRoute(r.links[len(r.links)-1], addr).Remove(ctx)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// HostRoute is the host's route to an address of a container.
+func HostRoute(link string, addr netip.Addr) route.Route {
+	return route.Route{NS: netns.Host(), Link: link, Dst: netip.PrefixFrom(addr, addr.BitLen())}
+}
+
+// leave takes a user from a link, and the link with the last, if it was made.
+func leave(name string, m owner.Mark) error {
+	dir := filepath.Join(linksDir, name)
+	last, err := alone(dir, m)
+	if err != nil {
+		return err
+	}
+	made := filepath.Join(dir, madeName)
+	if ours, err := there(made); err != nil {
+		return err
+	} else if last && ours {
+		if err := (Shared{Name: name}).remove(); err != nil {
+			return err
+		}
+		if err := os.Remove(made); err != nil {
+			return err
+		}
+	}
+	if err := ignoreMissing(os.Remove(filepath.Join(dir, fileName(m)))); err != nil || !last {
+		return err
+	}
+	return ignoreMissing(os.Remove(dir))
+}
+
+// alone reports whether nobody but m uses the link of this directory. It reads
+// no more of it than it needs.
+func alone(dir string, m owner.Mark) (bool, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	names, err := f.Readdirnames(3)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return !slices.ContainsFunc(names, func(n string) bool { return n != madeName && n != fileName(m) }), nil
+}
+
+// lockUses keeps others from counting users while this process does.
+func lockUses() (unlock func(), err error) {
+	for _, dir := range []string{usersDir, linksDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.Open(usesDir)
+	if err != nil {
+		return nil, err
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock %s: %w", usesDir, err)
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+func there(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	return err == nil, ignoreMissing(err)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
