@@ -153,17 +153,17 @@ func (s Sub) explain(h *netlink.Handle, parent netlink.Link, err error) error {
 // busy names who keeps a link from being a parent: a link of this host that
 // stands on it, or, what the host does not see, links in containers.
 func (s Sub) busy(h *netlink.Handle, parent netlink.Link) error {
-	holder, its := owner.Mark("links in containers that another program made"), ""
+	if err := conflict(s.Mark, s.Parent, Passthru); err != nil { // nothing goes with that
+		return err
+	}
+	holder := owner.Mark("links in containers that another program made")
 	links, err := retryDump(h.LinkList)
 	for _, l := range links {
 		if err == nil && l.Attrs().ParentIndex == parent.Attrs().Index && (l.Type() == Macvlan || l.Type() == Ipvlan || l.Type() == "macvtap") {
 			holder = owner.Mark("the " + l.Type() + " link " + l.Attrs().Name)
 		}
 	}
-	if err := conflict(s.Parent, Passthru); err != nil { // nothing goes with that
-		return err
-	}
-	return held(s.Parent, holder, its, s.Driver.sharing())
+	return held(s.Parent, holder, "", s.Driver.sharing())
 }
 
 // Remove implements state.Resource. It needs no more than the mark.

@@ -37,7 +37,7 @@ type Use struct {
 	Links  []Shared // the parent last, before it what it stands on
 	// Host is the link by which the host is on the network, nil if it is not;
 	// Addrs are the addresses of the container that it has a route to by it.
-	// Remove deletes these routes, too.
+	// Remove deletes these routes, too, and the neighbors.
 	Host  *Shared
 	Addrs []netip.Addr
 }
@@ -196,7 +196,7 @@ func (u Use) join(l Shared, how string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := conflict(l.Name, how); err != nil {
+	if err := conflict(u.Mark, l.Name, how); err != nil {
 		return err
 	}
 	if err := os.Symlink(how, filepath.Join(dir, fileName(u.Mark))); err != nil {
@@ -207,12 +207,12 @@ func (u Use) join(l Shared, how string) error {
 
 // conflict fails if who uses a link already leaves no room for this use. All of
 // them agree, so looking at one is enough.
-func conflict(link, how string) error {
+func conflict(self owner.Mark, link, how string) error {
 	if how == under {
 		return nil
 	}
 	return eachUser(link, func(m owner.Mark, its string) error {
-		if its == how && !exclusive(how) || its == under {
+		if its == how && !exclusive(how) || its == under || m == self {
 			return nil
 		}
 		return held(link, m, its, how)
@@ -268,13 +268,16 @@ func (u Use) Remove(ctx context.Context) error {
 	return ignoreMissing(os.Remove(u.file()))
 }
 
-// unroute deletes the host's routes to the container.
+// unroute deletes the host's routes to the container, and what it knows of it as
+// a neighbor.
 func (r record) unroute(ctx context.Context) error {
 	var errs []error
 	for _, a := range r.addrs {
+		link := r.links[len(r.links)-1]
 		addr, err := netip.ParseAddr(a)
 		if err == nil {
-			err = HostRoute(r.links[len(r.links)-1], addr).Remove(ctx)
+			err = errors.Join(HostRoute(link, addr).Remove(ctx),
+				Neighbors{NS: netns.Host(), Link: link, Addrs: []netip.Addr{addr}}.Remove(ctx))
 		}
 		errs = append(errs, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/route"
 	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 )
 
 // Scopes finds what either plugin owns.
@@ -123,10 +124,25 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 		MAC: c.mac(a), MTU: c.MTU, Mark: a.Mark(),
 	})
 	attach.Plan(&p, a, c.options())
-	for _, addr := range use.Addrs {
-		p.Ensure(link.HostRoute(use.Host.Name, addr))
+	if use.Host != nil {
+		planHost(&p, a, use, parent.Name)
 	}
 	return p
+}
+
+// planHost lets the host and the container reach one another, without a word
+// about it on the line.
+func planHost(p *state.Plan, a *cni.Attachment, use link.Use, parent string) {
+	end := use.Host.Name
+	p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+end+"/arp_ignore", "8"))
+	if !use.Driver.Layer3() {
+		p.Ensure(
+			link.Neighbors{NS: netns.Host(), Link: end, PeerNS: a.NetNS, Peer: a.Owner.IfName, Addrs: use.Addrs},
+			link.Neighbors{NS: a.NetNS, Link: a.Owner.IfName, PeerNS: netns.Host(), Peer: end, AddrsOf: parent})
+	}
+	for _, addr := range use.Addrs {
+		p.Ensure(link.HostRoute(end, addr))
+	}
 }
 
 // options: the addresses of a network with a line to others are not ours alone.
