@@ -199,7 +199,11 @@ func (u Use) join(l Shared, how string) error {
 	if err := conflict(u.Mark, l.Name, how); err != nil {
 		return err
 	}
-	if err := os.Symlink(how, filepath.Join(dir, fileName(u.Mark))); err != nil {
+	entry := filepath.Join(dir, fileName(u.Mark))
+	if err := ignoreMissing(os.Remove(entry)); err != nil { // of an attachment whose record somebody has taken away
+		return err
+	}
+	if err := os.Symlink(how, entry); err != nil {
 		return err
 	}
 	return l.ensure(filepath.Join(dir, madeName))
