@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -26,9 +25,11 @@ const MaxPriority = 1 << 20
 
 // Options are what plugins do differently.
 type Options struct {
-	DAD      route.DAD
-	Probe    time.Duration // how long to wait for who has one of the IPv4 addresses; 0: nobody is asked
-	Announce bool          // tell the neighbours who has the addresses now
+	DAD route.DAD
+	// Probe asks for who has one of the IPv4 addresses, by the container's link
+	// unless it names another. If it waits for no time, nobody is asked.
+	Probe    link.Probe
+	Announce bool // tell the neighbours who has the addresses now
 	// Fixed says that the hardware address cannot be set, so that the kernel does
 	// not announce at our wish.
 	Fixed  bool
@@ -46,9 +47,7 @@ func Plan(p *state.Plan, a *cni.Attachment, o Options) {
 		p.Ensure(s)
 	}
 	p.Ensure(link.Up{NS: a.NetNS, Name: name})
-	if v4 := ipv4(a); o.Probe > 0 && len(v4) > 0 {
-		p.Ensure(link.Probe{NS: a.NetNS, Link: name, Addrs: v4, Wait: o.Probe})
-	}
+	probe(p, a, o.Probe)
 	for _, ip := range a.IPs {
 		p.Ensure(route.Addr{NS: a.NetNS, Link: name, Prefix: ip.Prefix, DAD: o.DAD})
 	}
@@ -56,6 +55,15 @@ func Plan(p *state.Plan, a *cni.Attachment, o Options) {
 		p.Ensure(routeOf(a, r, o))
 	}
 	announce(p, a, o)
+}
+
+func probe(p *state.Plan, a *cni.Attachment, ask link.Probe) {
+	if ask.Link == "" {
+		ask.NS, ask.Link = a.NetNS, a.Owner.IfName
+	}
+	if ask.Addrs = ipv4(a); ask.Wait > 0 && len(ask.Addrs) > 0 {
+		p.Ensure(ask)
+	}
 }
 
 func announce(p *state.Plan, a *cni.Attachment, o Options) {

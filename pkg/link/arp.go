@@ -17,14 +17,14 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
-// A Probe asks, before a link gets its IPv4 addresses, whether another host of
-// its network has one of them (RFC 5227, 2.1). The RFC asks three times in up to
-// nine seconds; this asks once, and waits for as long as the user chose. It
-// leaves nothing to observe. The error of an address that is taken wraps
-// state.ErrDuplicate.
+// A Probe asks, before a container gets its IPv4 addresses, whether another
+// machine of its network has one of them (RFC 5227, 2.1), or this host. The RFC
+// asks three times in up to nine seconds; this asks once, and waits for as long as
+// the user chose. It leaves nothing to observe. The error of an address that is
+// taken wraps state.ErrDuplicate.
 type Probe struct {
 	NS    *netns.NS
-	Link  string
+	Link  string // through which to ask
 	Addrs []netip.Addr
 	Wait  time.Duration
 }
@@ -48,23 +48,38 @@ func (p Probe) Observe(context.Context) (state.Diff, error) { return state.Same,
 
 // Apply implements state.Resource.
 func (p Probe) Apply(ctx context.Context) error {
+	if err := p.askHost(); err != nil {
+		return err
+	}
 	line, err := openARP(p.NS, p.Link)
 	if err != nil {
 		return err
 	}
 	for _, a := range p.Addrs {
-		if err := line.send(netip.IPv4Unspecified(), a); err != nil {
+		if err = line.send(netip.IPv4Unspecified(), a); err != nil {
 			return fmt.Errorf("probe %s: %w", a, err)
 		}
 	}
-	for end := time.Now().Add(p.Wait); ctx.Err() == nil; {
-		addr, mac, err := line.claim(p.Addrs, time.Until(end))
-		if err != nil || mac == nil {
-			return err
-		}
-		return fmt.Errorf("address %s: %w, whose hardware address is %s", addr, state.ErrDuplicate, mac)
+	addr, mac, err := line.claim(ctx, p.Addrs, p.Wait)
+	if err == nil && mac != nil {
+		err = fmt.Errorf("address %s %w by a machine whose hardware address is %s", addr, state.ErrDuplicate, mac)
 	}
-	return ctx.Err()
+	return err
+}
+
+// askHost: the host does not hear what is said on links that stand on its own.
+func (p Probe) askHost() error {
+	h, err := netns.Host().Netlink()
+	if err != nil {
+		return err
+	}
+	for _, a := range p.Addrs {
+		routes, err := h.RouteGet(a.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return fmt.Errorf("address %s %w by this host", a, state.ErrDuplicate)
+		}
+	}
+	return nil
 }
 
 // Remove has nothing to do.
@@ -107,6 +122,7 @@ var arpHeader = []byte{0, 1, 8, 0, 6, 4, 0}
 const (
 	arpRequest = 1
 	arpLength  = 28
+	breath     = 100 * time.Millisecond // after which a cancelled ADD is noticed
 )
 
 // send asks everybody for an address; the sender has the address from, or none
@@ -120,14 +136,14 @@ func (a *arpLine) send(from, target netip.Addr) error {
 
 // claim waits for somebody who has one of the addresses, or wants it too; the
 // hardware address is nil if nobody came.
-func (a *arpLine) claim(addrs []netip.Addr, within time.Duration) (netip.Addr, net.HardwareAddr, error) {
+func (a *arpLine) claim(ctx context.Context, addrs []netip.Addr, within time.Duration) (netip.Addr, net.HardwareAddr, error) {
 	var packet [arpLength]byte
 	for end := time.Now().Add(within); ; {
-		left := time.Until(end).Milliseconds()
-		if left <= 0 {
-			return netip.Addr{}, nil, nil
+		left := time.Until(end)
+		if left <= 0 || ctx.Err() != nil {
+			return netip.Addr{}, nil, ctx.Err()
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLIN}}, int(left))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLIN}}, int(min(left, breath)/time.Millisecond)+1)
 		if errors.Is(err, unix.EINTR) || err == nil && n == 0 {
 			continue
 		}

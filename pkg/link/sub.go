@@ -73,7 +73,7 @@ func (s Sub) Observe(context.Context) (state.Diff, error) {
 }
 
 // Apply implements state.Resource.
-func (s Sub) Apply(context.Context) error {
+func (s Sub) Apply(ctx context.Context) error {
 	h, parent, err := mustFind(s.ParentNS, s.Parent)
 	if err != nil {
 		return err
@@ -95,13 +95,14 @@ func (s Sub) Apply(context.Context) error {
 	if s.MTU > 0 {
 		attrs.MTU = s.MTU
 	}
-	if err := h.LinkAdd(s.Driver.link(attrs)); err != nil {
+	if err = h.LinkAdd(s.Driver.link(attrs)); err != nil {
 		return s.explain(h, parent, err)
 	}
-	if err := s.finish(inside); err != nil {
-		return errors.Join(err, s.removeIfTaken(err))
+	err = s.finish(inside)
+	if errors.Is(err, state.ErrExists) { // so nobody else removes what was made
+		return errors.Join(err, s.Remove(ctx))
 	}
-	return nil
+	return err
 }
 
 func (s Sub) taken() error {
@@ -126,15 +127,6 @@ func (s Sub) finish(h *netlink.Handle) error {
 		return s.taken()
 	} else if err != nil {
 		return fmt.Errorf("name: %w", err)
-	}
-	return nil
-}
-
-// removeIfTaken removes what was made where the error says that it was there
-// before: then nobody else does.
-func (s Sub) removeIfTaken(err error) error {
-	if errors.Is(err, state.ErrExists) {
-		return s.Remove(context.Background())
 	}
 	return nil
 }

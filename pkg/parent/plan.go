@@ -60,9 +60,10 @@ func (c *Config) Resolve(_ context.Context, a *cni.Attachment) error {
 
 func (c *Config) resolveDefault(a *cni.Attachment) (err error) {
 	if a.Checking {
-		if made, err := link.ParentOf(a.Mark()); err != nil || made != "" {
+		made, failed := link.ParentOf(a.Mark())
+		if failed != nil || made != "" {
 			c.parent, c.VLAN = made, 0
-			return err
+			return failed
 		}
 	}
 	if c.LinkInContainer && a.NetNS.Path() == "" {
@@ -123,7 +124,7 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 		Driver: c.Driver, NS: a.NetNS, Name: a.Owner.IfName, ParentNS: parent.NS, Parent: parent.Name,
 		MAC: c.mac(a), MTU: c.MTU, Mark: a.Mark(),
 	})
-	attach.Plan(&p, a, c.options())
+	attach.Plan(&p, a, c.options(parent))
 	if use.Host != nil {
 		planHost(&p, a, use, parent.Name)
 	}
@@ -147,13 +148,16 @@ func planHost(p *state.Plan, a *cni.Attachment, use link.Use, parent string) {
 
 // options: the addresses of a network with a line to others are not ours alone.
 // In layer 3 there is no ARP, nor anybody to tell.
-func (c *Config) options() attach.Options {
+func (c *Config) options(parent link.Parent) attach.Options {
 	o := attach.Options{OnLink: c.Driver.Layer3(), Priority: c.GatewayPriority, Fixed: c.Driver.Kind == link.Ipvlan}
 	if !o.OnLink {
 		o.Announce = c.Announce
 	}
 	if !o.OnLink && !c.dummy() && c.DuplicateCheck > 0 {
-		o.DAD, o.Probe = route.Optimistic, time.Duration(c.DuplicateCheck)*time.Millisecond
+		o.DAD, o.Probe.Wait = route.Optimistic, time.Duration(c.DuplicateCheck)*time.Millisecond
+		if o.Fixed { // the kernel gives answers to the link that has the address, or else to the parent
+			o.Probe.NS, o.Probe.Link = parent.NS, parent.Name
+		}
 	}
 	return o
 }

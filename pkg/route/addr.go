@@ -103,7 +103,16 @@ func (a Addr) Apply(ctx context.Context) error {
 			return a.addAndWait(ctx, h, l, addr)
 		}
 	}
-	return ignore(h.AddrAdd(l, addr), unix.EEXIST)
+	return a.explain(h.AddrAdd(l, addr))
+}
+
+// explain: one that is there already is as good, unless another link of the same
+// parent has it (ipvlan).
+func (a Addr) explain(err error) error {
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("address %s %w by another container on the same parent", a.Prefix.Addr(), state.ErrDuplicate)
+	}
+	return ignore(err, unix.EEXIST)
 }
 
 // addAndWait returns when the kernel has told the outcome of duplicate address
@@ -124,7 +133,7 @@ func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link,
 		return err
 	}
 	if err := h.AddrAdd(l, addr); err != nil {
-		return ignore(err, unix.EEXIST)
+		return a.explain(err)
 	}
 	for {
 		select {
@@ -134,7 +143,7 @@ func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link,
 				return errors.New("address events ended")
 			case u.LinkIndex != l.Attrs().Index || !u.LinkAddress.IP.Equal(addr.IP) || !u.NewAddr:
 			case u.Flags&unix.IFA_F_DADFAILED != 0:
-				return fmt.Errorf("address %s: %w", a.Prefix.Addr(), state.ErrDuplicate)
+				return fmt.Errorf("address %s %w", a.Prefix.Addr(), state.ErrDuplicate)
 			case u.Flags&unix.IFA_F_TENTATIVE == 0:
 				return nil
 			}

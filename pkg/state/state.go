@@ -129,9 +129,9 @@ var ErrExists = errors.New("already exists")
 // step names.
 var ErrRequired = errors.New("required")
 
-// ErrDuplicate is wrapped by Apply of an address that a host which this one
-// knows nothing of has: another address may do.
-var ErrDuplicate = errors.New("another host has it")
+// ErrDuplicate is wrapped by Apply of an address that somebody has of whom no
+// IPAM plugin knows: another address may do.
+var ErrDuplicate = errors.New("is taken")
 
 // A HeldError says that another attachment holds what was asked for: a host
 // port, an address.
