@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 )
 
 // A Shared is a link of the host that attachments use together. One that is
@@ -60,7 +62,7 @@ func (s Shared) mark() owner.Mark { return owner.Mark(sharedMark + s.Name + "/sh
 
 // ensure makes the link if it is missing. That it will be made is written down
 // first, so that whoever comes after a kill knows whose it is.
-func (s Shared) ensure(made string) error {
+func (s Shared) ensure(ctx context.Context, made string) error {
 	h, l, err := find(netns.Host(), s.Name)
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func (s Shared) ensure(made string) error {
 	if ours, err := there(made); err != nil {
 		return err
 	} else if ours {
-		return s.setUp(h)
+		return s.setUp(ctx, h)
 	}
 	if s.Strict {
 		return s.fits(h, l)
@@ -90,6 +92,9 @@ func (s Shared) create(h *netlink.Handle, made string) error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = s.Name
+	if s.Kind != kindVLAN && s.Kind != Ipvlan { // these have their parent's
+		attrs.HardwareAddr = randomMAC() // set, so that no udev policy changes it
+	}
 	if s.Parent != "" {
 		_, parent, err := mustFind(netns.Host(), s.Parent)
 		if err != nil {
@@ -112,7 +117,7 @@ func (s Shared) create(h *netlink.Handle, made string) error {
 	return nil
 }
 
-func (s Shared) setUp(h *netlink.Handle) error {
+func (s Shared) setUp(ctx context.Context, h *netlink.Handle) error {
 	l, err := h.LinkByName(s.Name)
 	if err != nil {
 		return err
@@ -125,10 +130,21 @@ func (s Shared) setUp(h *netlink.Handle) error {
 			return fmt.Errorf("alias: %w", err)
 		}
 	}
-	if isUp(l) {
-		return nil
+	if err := s.settings().Apply(ctx); err != nil || isUp(l) {
+		return err
 	}
 	return h.LinkSetUp(l)
+}
+
+// settings keep the host from being on a network by a link that it was not asked
+// to be on it by: no address, no route of a router's choice, no answer for other
+// addresses of the host.
+func (s Shared) settings() sysctl.Setting {
+	v4, v6 := "net/ipv4/conf/"+s.Name+"/", "net/ipv6/conf/"+s.Name+"/"
+	if s.Kind == kindVLAN || s.Kind == kindDummy {
+		return sysctl.Set(netns.Host(), v6+"disable_ipv6", "1")
+	}
+	return sysctl.Set(netns.Host(), v4+"arp_ignore", "8", v6+"accept_ra", "0")
 }
 
 // fits fails if the link is another than its name says.
@@ -155,7 +171,7 @@ func (s Shared) compare(h *netlink.Handle, l netlink.Link) state.Diff {
 }
 
 // observe compares a link that was made for who shares it.
-func (s Shared) observe() (state.Diff, error) {
+func (s Shared) observe(ctx context.Context) (state.Diff, error) {
 	h, l, err := find(netns.Host(), s.Name)
 	if err != nil {
 		return state.Same, err
@@ -166,10 +182,10 @@ func (s Shared) observe() (state.Diff, error) {
 	diff := state.First(s.compare(h, l),
 		state.Differ("alias", l.Attrs().Alias, string(s.mark())),
 		state.Differ("state", upDown(isUp(l)), "up"))
-	if diff != state.Same {
-		diff = state.Diff("link "+s.Name+": ") + diff
+	if diff == state.Same {
+		return s.settings().Observe(ctx)
 	}
-	return diff, nil
+	return state.Diff("link "+s.Name+": ") + diff, nil
 }
 
 // remove deletes the link, unless it is somebody else's by now.

@@ -37,9 +37,12 @@ type Sub struct {
 const temporary = "new"
 
 // Key implements state.Resource.
-func (s Sub) Key() string { return fmt.Sprintf("link %s%s", s.NS, s.Name) }
+func (s Sub) Key() string { return "link " + string(s.Mark) }
 
 func (s Sub) String() string {
+	if s.NS == nil { // one that the scope found
+		return fmt.Sprintf("ip link del %s # in the container, alias %s", s.Name, s.Mark)
+	}
 	born := s.Mark.Link(temporary)
 	c := fmt.Sprintf("ip %slink add link %s name %s netns %s", s.ParentNS, named(s.Parent), born, s.NS.Path())
 	if s.MTU > 0 {
@@ -180,31 +183,32 @@ func (s Sub) Remove(context.Context) error {
 // by that which it was born with; nil where there is none, or no namespace.
 // Another link of the same name has another alias.
 func remote(id int, m owner.Mark) (netlink.Link, error) {
-	if id < 0 {
-		return nil, nil
-	}
 	_, name := path.Split(string(m))
 	for _, name := range []string{name, m.Link(temporary)} {
-		req := request(unix.RTM_GETLINK, 0, id)
-		req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-		replies, err := req.Execute(unix.NETLINK_ROUTE, 0)
-		if gone(err) || errors.Is(err, unix.EINVAL) { // EINVAL: no namespace has the number
-			continue
-		}
-		if err != nil {
+		l, err := lookup(id, name)
+		if err != nil && !gone(err) && !errors.Is(err, unix.EINVAL) {
 			return nil, err
 		}
-		for _, reply := range replies {
-			l, err := netlink.LinkDeserialize(nil, reply)
-			if err != nil {
-				return nil, err
-			}
-			if alias := l.Attrs().Alias; alias == string(m) || alias == "" && name == m.Link(temporary) {
-				return l, nil
-			}
+		if err == nil && (l.Attrs().Alias == string(m) || l.Attrs().Alias == "" && name == m.Link(temporary)) {
+			return l, nil
 		}
 	}
 	return nil, nil
+}
+
+// lookup finds a link in a namespace of that number; EINVAL is the answer if no
+// namespace has it, and ENODEV if it has no such link.
+func lookup(id int, name string) (netlink.Link, error) {
+	req := request(unix.RTM_GETLINK, 0, id)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	replies, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if err == nil && len(replies) == 0 {
+		err = unix.ENODEV
+	}
+	if err != nil {
+		return nil, err
+	}
+	return netlink.LinkDeserialize(nil, replies[0])
 }
 
 // request is an rtnetlink message about links of a namespace that the host
@@ -228,7 +232,7 @@ func (SubScope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
 	out := []state.Found{{Mark: m, Resource: Use{Mark: m}}}
 	l, err := remote(r.netns(), m)
 	if l != nil {
-		out = append(out, state.Found{Mark: m, Resource: Sub{Mark: m, Name: l.Attrs().Name, NS: netns.Host(), ParentNS: netns.Host()}})
+		out = append(out, state.Found{Mark: m, Resource: Sub{Mark: m, Name: l.Attrs().Name}})
 	}
 	return out, err
 }

@@ -58,6 +58,9 @@ const (
 func (u Use) Key() string { return "use " + u.file() }
 
 func (u Use) String() string {
+	if u.NS == nil { // one that the scope found
+		return "rm " + u.file()
+	}
 	s := ""
 	for _, l := range u.all() {
 		if made := l.String(); made != "" {
@@ -132,7 +135,7 @@ func ParentOf(m owner.Mark) (string, error) {
 }
 
 // Observe implements state.Resource.
-func (u Use) Observe(context.Context) (state.Diff, error) {
+func (u Use) Observe(ctx context.Context) (state.Diff, error) {
 	id, err := u.NS.ID()
 	if err != nil {
 		return state.Same, err
@@ -148,7 +151,7 @@ func (u Use) Observe(context.Context) (state.Diff, error) {
 			return state.Same, err
 		}
 		if made && diff == state.Same {
-			if diff, err = l.observe(); err != nil {
+			if diff, err = l.observe(ctx); err != nil {
 				return state.Same, err
 			}
 		}
@@ -158,7 +161,7 @@ func (u Use) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource. The record comes first, so that a DEL after
 // a kill finds all the rest.
-func (u Use) Apply(context.Context) error {
+func (u Use) Apply(ctx context.Context) error {
 	id, err := u.NS.ID()
 	if err != nil {
 		return err
@@ -178,7 +181,7 @@ func (u Use) Apply(context.Context) error {
 		if i == len(u.Links)-1 {
 			how = u.Driver.sharing()
 		}
-		if err := u.join(l, how); err != nil {
+		if err := u.join(ctx, l, how); err != nil {
 			return err
 		}
 	}

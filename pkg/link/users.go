@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ import (
 // under is how a link is used that only carries another.
 const under = "under"
 
-func (u Use) join(l Shared, how string) error {
+func (u Use) join(ctx context.Context, l Shared, how string) error {
 	dir := filepath.Join(linksDir, l.Name)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -34,21 +35,31 @@ func (u Use) join(l Shared, how string) error {
 	if err := os.Symlink(how, entry); err != nil {
 		return err
 	}
-	return l.ensure(filepath.Join(dir, madeName))
+	return l.ensure(ctx, filepath.Join(dir, madeName))
 }
 
-// conflict fails if who uses a link already leaves no room for this use. All of
-// them agree, so looking at one is enough.
+// conflict fails if who uses a link already leaves no room for this use.
 func conflict(self owner.Mark, link, how string) error {
 	if how == under {
 		return nil
 	}
 	return eachUser(link, func(m owner.Mark, its string) error {
-		if its == how && !exclusive(how) || its == under || m == self {
+		if its == how && !exclusive(how) || its == under || m == self || !lives(m) {
 			return nil
 		}
 		return held(link, m, its, how)
 	})
+}
+
+// lives reports whether the namespace of an attachment is still there. If its
+// number is another's by now, it is thought to be.
+func lives(m owner.Mark) bool {
+	r, _, err := read(m)
+	if err != nil {
+		return true
+	}
+	_, err = lookup(r.netns(), "lo")
+	return !errors.Is(err, unix.EINVAL)
 }
 
 // held says who keeps a link from being shared in another way.

@@ -2,6 +2,7 @@ package parent
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -116,7 +117,7 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 			use.Addrs = append(use.Addrs, ip.Prefix.Addr())
 		}
 	}
-	if !c.dummy() {
+	if !c.dummy() && (!c.LinkInContainer || a.NetNS.Path() != "") { // STATUS knows no container
 		p.Require(parent)
 	}
 	p.Own(use)
@@ -135,7 +136,6 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 // about it on the line.
 func planHost(p *state.Plan, a *cni.Attachment, use link.Use, parent string) {
 	end := use.Host.Name
-	p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+end+"/arp_ignore", "8"))
 	if !use.Driver.Layer3() {
 		p.Ensure(
 			link.Neighbors{NS: netns.Host(), Link: end, PeerNS: a.NetNS, Peer: a.Owner.IfName, Addrs: use.Addrs},
@@ -172,6 +172,23 @@ func (c *Config) mac(a *cni.Attachment) net.HardwareAddr {
 		return attach.MAC(a, c.Address)
 	}
 	return attach.MAC(a, a.Mark().MAC())
+}
+
+// Warnings implements cni.Warner: packets of ipvlan containers to the host come in
+// by the parent, while the route back is by the host's own link.
+func (c *Config) Warnings(context.Context) []string {
+	if !c.HostAccess || c.Driver.Kind != link.Ipvlan || c.Driver.Layer3() {
+		return nil
+	}
+	filter := func(link, value string) bool {
+		is, err := sysctl.Set(netns.Host(), "net/ipv4/conf/"+link+"/rp_filter", value).Has()
+		return err == nil && is
+	}
+	strict := filter("all", "1") || filter(c.parent, "1") // the larger of the two counts
+	if strict && !filter("all", "2") && !filter(c.parent, "2") {
+		return []string{fmt.Sprintf("hostAccess: the host drops what containers send it, as rp_filter of %s is strict; set net.ipv4.conf.%s.rp_filter to 2", c.parent, c.parent)}
+	}
+	return nil
 }
 
 // Links implements cni.Linker.
