@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -173,51 +172,10 @@ func (s Sub) Remove(context.Context) error {
 	}
 	req := request(unix.RTM_DELLINK, unix.NLM_F_ACK, r.netns())
 	req.Data[0].(*nl.IfInfomsg).Index = int32(l.Attrs().Index)
-	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !gone(err) && !errors.Is(err, unix.EINVAL) {
-		return err
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !gone(err) {
+		return ignoreErrno(err, unix.EINVAL)
 	}
 	return nil
-}
-
-// remote finds the link of a mark in a namespace of that number, by its name or
-// by that which it was born with; nil where there is none, or no namespace.
-// Another link of the same name has another alias.
-func remote(id int, m owner.Mark) (netlink.Link, error) {
-	_, name := path.Split(string(m))
-	for _, name := range []string{name, m.Link(temporary)} {
-		l, err := lookup(id, name)
-		if err != nil && !gone(err) && !errors.Is(err, unix.EINVAL) {
-			return nil, err
-		}
-		if err == nil && (l.Attrs().Alias == string(m) || l.Attrs().Alias == "" && name == m.Link(temporary)) {
-			return l, nil
-		}
-	}
-	return nil, nil
-}
-
-// lookup finds a link in a namespace of that number; EINVAL is the answer if no
-// namespace has it, and ENODEV if it has no such link.
-func lookup(id int, name string) (netlink.Link, error) {
-	req := request(unix.RTM_GETLINK, 0, id)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	replies, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if err == nil && len(replies) == 0 {
-		err = unix.ENODEV
-	}
-	if err != nil {
-		return nil, err
-	}
-	return netlink.LinkDeserialize(nil, replies[0])
-}
-
-// request is an rtnetlink message about links of a namespace that the host
-// knows by number: nobody needs to have its path any more.
-func request(kind, flags, id int) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(kind, flags)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, nl.Uint32Attr(uint32(id))))
-	return req
 }
 
 // SubScope finds sub-interfaces, and the records of them.
