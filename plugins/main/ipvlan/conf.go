@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/link"
@@ -25,4 +27,11 @@ func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 	parent.OneOf(rep, "flag", c.Flag, link.Flags())
 	c.Driver.Flag = c.Flag
 	c.Config.Validate(r, rep)
+	var asked struct {
+		MAC json.RawMessage `json:"mac"`
+	}
+	_ = json.Unmarshal(c.AnyRuntimeConfig, &asked) // another's keys may be of any type
+	if _, inArgs := r.Args["MAC"]; inArgs || asked.MAC != nil {
+		rep.Warn("CNI_ARGS MAC, runtimeConfig.mac", "ignored: an ipvlan link has the hardware address of its master")
+	}
 }
