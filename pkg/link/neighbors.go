@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
@@ -22,12 +23,14 @@ import (
 // that of the link by which it talks to containers, and everybody would believe
 // it (RFC 826, "Packet Reception").
 type Neighbors struct {
-	NS      *netns.NS
-	Link    string
-	PeerNS  *netns.NS
-	Peer    string // the link whose hardware address it is
-	Addrs   []netip.Addr
-	AddrsOf string // a link of PeerNS whose addresses they are, instead of Addrs
+	NS     *netns.NS
+	Link   string
+	PeerNS *netns.NS
+	Peer   string // the link whose hardware address it is
+	Addrs  []netip.Addr
+	// HostOf is an attachment instead: the addresses are those of the host that
+	// its Use has found on the parent.
+	HostOf owner.Mark
 }
 
 // Key implements state.Resource.
@@ -38,8 +41,8 @@ func (n Neighbors) String() string {
 	for _, a := range n.Addrs {
 		commands = append(commands, n.command(a.String()))
 	}
-	if n.AddrsOf != "" {
-		commands = append(commands, n.command(fmt.Sprintf("$(ip %saddr show %s scope global)", n.PeerNS, named(n.AddrsOf))))
+	if n.HostOf != "" {
+		commands = append(commands, n.command("$HOST"))
 	}
 	return strings.Join(commands, " ; ")
 }
@@ -97,24 +100,37 @@ func (n Neighbors) Apply(context.Context) error {
 
 // read looks up the peer's hardware address, and the addresses.
 func (n Neighbors) read() (net.HardwareAddr, []netip.Addr, error) {
-	h, peer, err := mustFind(n.PeerNS, n.Peer)
-	if err != nil || n.AddrsOf == "" {
+	_, peer, err := mustFind(n.PeerNS, n.Peer)
+	if err != nil || n.HostOf == "" {
 		return peerAddress(peer), n.Addrs, err
 	}
-	l, err := h.LinkByName(n.AddrsOf)
-	if err != nil {
-		return nil, nil, err
-	}
-	list, err := retryDump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
+	r, _, err := read(n.HostOf)
 	var addrs []netip.Addr
-	for _, found := range list {
-		// Temporary addresses (RFC 8981) are for going out.
-		if addr, ok := netip.AddrFromSlice(found.IP); ok && found.Scope == int(netlink.SCOPE_UNIVERSE) &&
-			(found.IP.To4() != nil || found.Flags&unix.IFA_F_TEMPORARY == 0) {
-			addrs = append(addrs, addr.Unmap())
+	for _, text := range r.host {
+		if addr, failed := netip.ParseAddr(text); failed == nil {
+			addrs = append(addrs, addr)
 		}
 	}
 	return peerAddress(peer), addrs, err
+}
+
+// hostAddrs are the addresses by which a link of the host is reached. Temporary
+// ones (RFC 8981) are for going out.
+func hostAddrs(name string) (addrs []string, err error) {
+	h, l, err := find(netns.Host(), name)
+	if err != nil || l == nil {
+		return nil, err
+	}
+	list, err := retryDump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
+	for _, found := range list {
+		addr, ok := netip.AddrFromSlice(found.IP)
+		addr = addr.Unmap()
+		if ok && found.Scope == int(netlink.SCOPE_UNIVERSE) && (addr.Is4() || found.Flags&unix.IFA_F_TEMPORARY == 0) {
+			addrs = append(addrs, addr.String())
+		}
+	}
+	const most = 64 // the record has 4095 bytes
+	return addrs[:min(len(addrs), most)], err
 }
 
 func peerAddress(l netlink.Link) net.HardwareAddr {

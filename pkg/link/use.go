@@ -24,7 +24,7 @@ import (
 //
 // On disk it is symbolic links, which appear whole or not at all. Their text:
 //
-//	/run/dockyard/parents/users/<mark>        number of the namespace, links, addresses
+//	/run/dockyard/parents/users/<mark>        number of the namespace, links, addresses, and the host's
 //	/run/dockyard/parents/links/<link>/<mark> how it is shared
 //	/run/dockyard/parents/links/<link>/made   there if the link was made for its users
 type Use struct {
@@ -67,7 +67,11 @@ func (u Use) String() string {
 			s += fmt.Sprintf("ip link show %s || %s ; ", named(l.Name), made)
 		}
 	}
-	return s + fmt.Sprintf("ln -s %q %s", u.record("$NETNSID").text(), u.file())
+	r := u.record("$NETNSID")
+	if u.Host != nil {
+		r.host = []string{"$HOST"}
+	}
+	return s + fmt.Sprintf("ln -s %q %s", r.text(), u.file())
 }
 
 // file is the name of the record; a mark has slashes, and nothing in it colons.
@@ -80,6 +84,7 @@ type record struct {
 	id    string
 	links []string
 	addrs []string
+	host  []string // with addrs, the addresses of the host on the parent
 }
 
 func (u Use) record(id string) record {
@@ -94,7 +99,9 @@ func (u Use) record(id string) record {
 }
 
 func (r record) text() string {
-	return strings.TrimRight(r.id+" "+strings.Join(r.links, ",")+" "+strings.Join(r.addrs, ","), " ")
+	return strings.TrimRight(strings.Join([]string{
+		r.id, strings.Join(r.links, ","), strings.Join(r.addrs, ","), strings.Join(r.host, ","),
+	}, " "), " ")
 }
 
 // read returns the record of an attachment, and whether there is one.
@@ -105,7 +112,7 @@ func read(m owner.Mark) (r record, found bool, err error) {
 	}
 	fields := append(strings.Split(text, " "), "", "", "")
 	r.id = fields[0]
-	for i, to := range []*[]string{&r.links, &r.addrs} {
+	for i, to := range []*[]string{&r.links, &r.addrs, &r.host} {
 		if fields[i+1] != "" {
 			*to = strings.Split(fields[i+1], ",")
 		}
@@ -144,7 +151,9 @@ func (u Use) Observe(ctx context.Context) (state.Diff, error) {
 	if err != nil || !ok {
 		return state.Absent, err
 	}
-	diff := state.Differ("record", found.text(), u.record(strconv.Itoa(id)).text())
+	want := u.record(strconv.Itoa(id))
+	want.host = found.host // as it was
+	diff := state.Differ("record", found.text(), want.text())
 	for _, l := range u.all() {
 		made, err := there(filepath.Join(linksDir, l.Name, madeName))
 		if err != nil {
@@ -171,7 +180,13 @@ func (u Use) Apply(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := os.Symlink(u.record(strconv.Itoa(id)).text(), u.file()); errors.Is(err, fs.ErrExist) {
+	r := u.record(strconv.Itoa(id))
+	if u.Host != nil {
+		if r.host, err = hostAddrs(u.Host.Parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Symlink(r.text(), u.file()); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: %w", u.file(), state.ErrExists)
 	} else if err != nil {
 		return err

@@ -127,19 +127,19 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 	})
 	attach.Plan(&p, a, c.options(parent))
 	if use.Host != nil {
-		planHost(&p, a, use, parent.Name)
+		planHost(&p, a, use)
 	}
 	return p
 }
 
 // planHost lets the host and the container reach one another, without a word
 // about it on the line.
-func planHost(p *state.Plan, a *cni.Attachment, use link.Use, parent string) {
+func planHost(p *state.Plan, a *cni.Attachment, use link.Use) {
 	end := use.Host.Name
 	if !use.Driver.Layer3() {
 		p.Ensure(
 			link.Neighbors{NS: netns.Host(), Link: end, PeerNS: a.NetNS, Peer: a.Owner.IfName, Addrs: use.Addrs},
-			link.Neighbors{NS: a.NetNS, Link: a.Owner.IfName, PeerNS: netns.Host(), Peer: end, AddrsOf: parent})
+			link.Neighbors{NS: a.NetNS, Link: a.Owner.IfName, PeerNS: netns.Host(), Peer: end, HostOf: a.Mark()})
 	}
 	for _, addr := range use.Addrs {
 		p.Ensure(link.HostRoute(end, addr))
