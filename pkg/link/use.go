@@ -22,11 +22,11 @@ import (
 // where it is and what it shares with others. It is what DEL finds the rest by,
 // and what tells the last user of a shared link that it is the last.
 //
-// On disk it is symbolic links, which appear whole or not at all. Their text:
+// On disk it is symbolic links, which appear whole or not at all:
 //
-//	/run/dockyard/parents/users/<mark>        number of the namespace, links, addresses, and the host's
-//	/run/dockyard/parents/links/<link>/<mark> how it is shared
-//	/run/dockyard/parents/links/<link>/made   there if the link was made for its users
+//	/run/dockyard/parents/users/<mark>              number of the namespace, links, addresses, and the host's
+//	/run/dockyard/parents/links/<link>/<how>/<mark> who shares the link, and how
+//	/run/dockyard/parents/links/<link>/made         there if the link was made for its users
 type Use struct {
 	Mark   owner.Mark
 	NS     *netns.NS // the container's

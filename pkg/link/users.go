@@ -22,17 +22,14 @@ const under = "under"
 
 func (u Use) join(ctx context.Context, l Shared, how string) error {
 	dir := filepath.Join(linksDir, l.Name)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(filepath.Join(dir, how), 0o700); err != nil {
 		return err
 	}
 	if err := conflict(u.Mark, l.Name, how); err != nil {
 		return err
 	}
-	entry := filepath.Join(dir, fileName(u.Mark))
-	if err := ignoreMissing(os.Remove(entry)); err != nil { // of an attachment whose record somebody has taken away
-		return err
-	}
-	if err := os.Symlink(how, entry); err != nil {
+	// It may be there from an attachment whose record somebody has taken away.
+	if err := os.Symlink(u.file(), filepath.Join(dir, how, fileName(u.Mark))); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return l.ensure(ctx, filepath.Join(dir, madeName))
@@ -43,12 +40,34 @@ func conflict(self owner.Mark, link, how string) error {
 	if how == under {
 		return nil
 	}
-	return eachUser(link, func(m owner.Mark, its string) error {
-		if its == how && !exclusive(how) || its == under || m == self || !lives(m) {
-			return nil
+	uses, err := usesOf(link)
+	for _, its := range uses {
+		if its == under || its == how && !exclusive(how) {
+			continue
 		}
-		return held(link, m, its, how)
-	})
+		users, err := os.ReadDir(filepath.Join(linksDir, link, its))
+		if err != nil {
+			return err
+		}
+		for _, e := range users {
+			if m := markOf(e.Name()); m != self && lives(m) {
+				return held(link, m, its, how)
+			}
+		}
+	}
+	return err
+}
+
+// usesOf returns the ways in which a link is shared: one, if nobody is dead, and
+// perhaps under.
+func usesOf(link string) (uses []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(linksDir, link))
+	for _, e := range entries {
+		if e.IsDir() {
+			uses = append(uses, e.Name())
+		}
+	}
+	return uses, ignoreMissing(err)
 }
 
 // lives reports whether the namespace of an attachment is still there. If its
@@ -70,66 +89,72 @@ func held(link string, holder owner.Mark, its, how string) error {
 	return fmt.Errorf("%w%s, which does not go with %s; use another parent, or a VLAN of this one", &state.HeldError{Object: "link " + link, Holder: holder}, its, how)
 }
 
-// eachUser calls f for each who uses a link, until it fails.
-func eachUser(link string, f func(m owner.Mark, how string) error) error {
-	entries, err := os.ReadDir(filepath.Join(linksDir, link))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if e.Name() == madeName || err != nil {
-			continue
-		}
-		var how string
-		if how, err = os.Readlink(filepath.Join(linksDir, link, e.Name())); err == nil {
-			err = f(markOf(e.Name()), how)
-		}
-	}
-	return err
-}
-
 func markOf(file string) owner.Mark { return owner.Mark(strings.ReplaceAll(file, ":", "/")) }
 
 // leave takes a user from a link, and the link with the last, if it was made.
 func leave(name string, m owner.Mark) error {
-	dir := filepath.Join(linksDir, name)
-	last, err := alone(dir, m)
+	uses, err := usesOf(name)
 	if err != nil {
 		return err
 	}
-	made := filepath.Join(dir, madeName)
-	if ours, err := there(made); err != nil {
-		return err
-	} else if last && ours {
-		if err := (Shared{Name: name}).remove(); err != nil {
+	dir, last := filepath.Join(linksDir, name), true
+	for _, how := range uses {
+		only, err := alone(filepath.Join(dir, how), m)
+		if err != nil {
 			return err
 		}
-		if err := os.Remove(made); err != nil {
+		last = last && only
+	}
+	if last {
+		if err := unmake(name); err != nil {
 			return err
 		}
 	}
-	if err := ignoreMissing(os.Remove(filepath.Join(dir, fileName(m)))); err != nil || !last {
-		return err
+	for _, how := range uses {
+		if err := ignoreMissing(os.Remove(filepath.Join(dir, how, fileName(m)))); err != nil {
+			return err
+		}
+		if err := removeEmpty(filepath.Join(dir, how)); err != nil {
+			return err
+		}
 	}
-	return ignoreMissing(os.Remove(dir))
+	return removeEmpty(dir)
 }
 
-// alone reports whether nobody but m uses the link of this directory. It reads
-// no more of it than it needs.
+// unmake deletes a link, if it was made for its users.
+func unmake(name string) error {
+	made := filepath.Join(linksDir, name, madeName)
+	if ours, err := there(made); err != nil || !ours {
+		return err
+	}
+	if err := (Shared{Name: name}).remove(); err != nil {
+		return err
+	}
+	return os.Remove(made)
+}
+
+// alone reports whether nobody but m is in a directory of users. It reads no more
+// of it than it needs.
 func alone(dir string, m owner.Mark) (bool, error) {
 	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
-	}
 	if err != nil {
-		return false, err
+		return true, ignoreMissing(err)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	names, err := f.Readdirnames(3)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+	names, err := f.Readdirnames(2)
+	if errors.Is(err, io.EOF) {
+		err = nil
 	}
-	return !slices.ContainsFunc(names, func(n string) bool { return n != madeName && n != fileName(m) }), nil
+	return !slices.ContainsFunc(names, func(n string) bool { return n != fileName(m) }), err
+}
+
+// removeEmpty removes a directory that nothing is in.
+func removeEmpty(dir string) error {
+	err := os.Remove(dir)
+	if errors.Is(err, unix.ENOTEMPTY) {
+		return nil
+	}
+	return ignoreMissing(err)
 }
 
 // lockUses keeps others from counting users while this process does.
