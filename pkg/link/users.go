@@ -45,17 +45,22 @@ func conflict(self owner.Mark, link, how string) error {
 		if its == under || its == how && !exclusive(how) {
 			continue
 		}
-		users, err := os.ReadDir(filepath.Join(linksDir, link, its))
-		if err != nil {
-			return err
-		}
-		for _, e := range users {
-			if m := markOf(e.Name()); m != self && lives(m) {
-				return held(link, m, its, how)
-			}
+		if holder := liveUser(link, its, self); holder != "" {
+			return held(link, holder, its, how)
 		}
 	}
 	return err
+}
+
+// liveUser returns one who shares a link in this way, other than self.
+func liveUser(link, how string, self owner.Mark) owner.Mark {
+	users, _ := os.ReadDir(filepath.Join(linksDir, link, how)) // what cannot be read holds nothing
+	for _, e := range users {
+		if m := markOf(e.Name()); m != self && lives(m) {
+			return m
+		}
+	}
+	return ""
 }
 
 // usesOf returns the ways in which a link is shared: one, if nobody is dead, and
