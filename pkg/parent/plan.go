@@ -13,6 +13,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/attach"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/route"
@@ -52,6 +53,11 @@ func (c *Config) Resolve(_ context.Context, a *cni.Attachment) error {
 	if c.Chains && a.Prev != nil && !a.Checking {
 		if len(a.Prev.Interfaces) != 1 || a.Prev.Interfaces[0].Name == "" {
 			return cni.Errorf(cni.CodeConfig, "master: missing, and prevResult has %d interfaces, want the one that is to be the master", len(a.Prev.Interfaces))
+		}
+		var rep conf.Report
+		rep.LinkName("prevResult.interfaces[0].name", a.Prev.Interfaces[0].Name)
+		if err := rep.Err(); err != nil {
+			return cni.Errorf(cni.CodeConfig, "%w", err)
 		}
 		c.parent = a.Prev.Interfaces[0].Name
 		return nil
