@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/iptables"
@@ -50,7 +51,7 @@ func masquerade() nat.Masquerade {
 // cases hold every type of resource to its contract; c1 is a container.
 func cases(c1 *netns.NS) []testnet.Case {
 	var all []testnet.Case
-	for _, some := range [][]testnet.Case{linkCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), tuningCases(), requirements()} {
+	for _, some := range [][]testnet.Case{linkCases(c1), parentCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), tuningCases(), requirements()} {
 		all = append(all, some...)
 	}
 	return all
@@ -108,6 +109,55 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 			"tc filter del dev v0 ingress": "absent",
 		}},
 		{Resource: link.Announce{NS: netns.Host(), Link: "v1"}, Role: state.Ensure, Unseen: true, Setup: bridged},
+	}
+}
+
+// parentCases: eth0 is the parent; c1 has a number, as Use gives it one.
+func parentCases(c1 *netns.NS) []testnet.Case {
+	const eth0 = "ip link add eth0 address 02:00:00:00:00:77 type veth peer name far; ip link set far up; ip link set eth0 up; "
+	macvlan := link.Driver{Kind: link.Macvlan, Mode: "bridge"}
+	use := link.Use{Mark: mark, NS: c1, Driver: macvlan, Links: link.VLANs("eth0")}
+	host := link.HostEnd("net", "eth0", macvlan)
+	withHost := use
+	withHost.Host, withHost.Addrs = &host, []netip.Addr{netip.MustParseAddr("10.1.0.2")}
+	sub := link.Sub{Driver: macvlan, NS: c1, Name: "eth0", ParentNS: netns.Host(), Parent: "eth0", MAC: mac, Mark: mark}
+	onVLAN := use
+	onVLAN.Links = link.VLANs("eth0.10.20")
+	ipvlan := sub
+	ipvlan.Driver, ipvlan.MAC = link.Driver{Kind: link.Ipvlan, Mode: "l3", Flag: "private"}, nil
+	record := "d=/run/dockyard/parents; mkdir -p $d/users; ip netns set c1 5; ln -s '5 eth0' $d/users/net:c1:eth0"
+	return []testnet.Case{
+		{Resource: link.Parent{NS: netns.Host(), Name: "eth0"}, Role: state.Require, Setup: eth0},
+		{Resource: use, Role: state.Own, Setup: eth0, Breaks: map[string]string{
+			"rm /run/dockyard/parents/users/*": "absent",
+		}},
+		{Resource: withHost, Role: state.Own, Setup: eth0, Breaks: map[string]string{
+			"ip link set " + host.Name + " down":     host.Name,
+			"ip link set " + host.Name + " alias ''": "alias",
+			"ip link del " + host.Name:               host.Name,
+		}},
+		{Resource: onVLAN, Role: state.Own, Setup: eth0, Needs: "8021q", Breaks: map[string]string{
+			"ip link set eth0.10 down":       "eth0.10",
+			"ip link del eth0.10.20":         "eth0.10.20",
+			"ip link set eth0.10.20 alias x": "eth0.10.20",
+		}},
+		{Resource: sub, Role: state.Own, Setup: eth0 + record, Breaks: map[string]string{
+			inC1 + "ip link set eth0 type macvlan mode private": "mode",
+			inC1 + "ip link set eth0 address 02:00:00:00:00:09": "02:00:00:00:00:09",
+			inC1 + "ip link del eth0":                           "absent",
+		}},
+		{Resource: ipvlan, Role: state.Own, Setup: eth0 + record, Needs: "ipvlan", Breaks: map[string]string{
+			inC1 + "ip link set eth0 type ipvlan mode l2": "mode",
+			inC1 + "ip link del eth0":                     "absent",
+		}},
+		{Resource: link.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}, Wait: time.Millisecond},
+			Role: state.Ensure, Unseen: true, Setup: bridged},
+		{Resource: link.Announce{NS: netns.Host(), Link: "v1", ARP: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}, Role: state.Ensure, Unseen: true, Setup: bridged},
+		{Resource: link.Neighbors{NS: netns.Host(), Link: "v1", PeerNS: netns.Host(), Peer: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}},
+			Role: state.Ensure, Before: "10.1.0.2", Setup: bridged + "; " + eth0, Breaks: map[string]string{
+				"ip neigh del 10.1.0.2 dev v1":                                            "10.1.0.2",
+				"ip neigh replace 10.1.0.2 dev v1 lladdr 02:00:00:00:00:78 nud permanent": "02:00:00:00:00:78",
+			}},
 	}
 }
 
@@ -313,7 +363,11 @@ func TestContract(t *testing.T) {
 	for i := range cases(netns.Host()) {
 		c := cases(netns.Host())[i]
 		held[c.TypeOf()] = true
-		if !here(t, "contract/"+c.TypeOf(), special[c.TypeOf()]...) {
+		want := special[c.TypeOf()]
+		if c.Needs != "" {
+			want = append(want, feature(c.Needs))
+		}
+		if !here(t, "contract/"+c.TypeOf()+c.Needs, want...) {
 			continue
 		}
 		t.Run(c.TypeOf()+" "+strings.Fields(c.Key())[0], func(t *testing.T) {

@@ -152,7 +152,8 @@ func words(text string) map[string]bool {
 // TestDocsKeys: each key of a plugin's configuration is in its manual page, and
 // each key in the page is one of the configuration.
 func TestDocsKeys(t *testing.T) {
-	base, segment, overlay := parse(t, "pkg/cni").keys("Base"), parse(t, "pkg/segment")["Config"], parse(t, "pkg/overlay")
+	base, overlay := parse(t, "pkg/cni").keys("Base"), parse(t, "pkg/overlay")
+	segment, parent := parse(t, "pkg/segment")["Config"], parse(t, "pkg/parent")["Config"]
 	plugins, err := filepath.Glob(filepath.Join(testnet.Root(), "plugins", "*", "*"))
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +167,7 @@ func TestDocsKeys(t *testing.T) {
 				own = overlay
 				own["config"] = own["Config"]
 			}
-			own["segment.Config"] = segment // whose keys a plugin takes by embedding it
+			own["segment.Config"], own["parent.Config"] = segment, parent // whose keys a plugin takes by embedding it
 			keys, inPage := own.keys("config"), firstColumn(page, "key")
 			// Keys of small objects are in the column of types; those that
 			// runtimes set, in a table of their own.

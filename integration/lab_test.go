@@ -61,6 +61,11 @@ func (e example) static() bool {
 		strings.Contains(string(e.conflist), `"addresses"`)
 }
 
+// onLAN reports whether the example attaches to a network of the host, by eth0.
+func (e example) onLAN() bool {
+	return strings.Contains(string(e.conflist), `"macvlan"`) || strings.Contains(string(e.conflist), `"ipvlan"`)
+}
+
 // plugins lists the types of the chain.
 func (e example) plugins(t *testing.T) []string {
 	t.Helper()
@@ -77,10 +82,14 @@ func (e example) plugins(t *testing.T) []string {
 	return types
 }
 
-// prepare gives a host what the example expects of it: an overlay's, an address
-// in the underlay, and if it meets others in etcd, an etcd and the daemon.
+// prepare gives a host what the example expects of it: a line to others; an
+// overlay's, an address in the underlay, and if it meets others in etcd, an etcd
+// and the daemon.
 func (e example) prepare(t testing.TB, h *testnet.Host) {
 	t.Helper()
+	if e.onLAN() {
+		h.LAN("lan", "eth0")
+	}
 	if !strings.Contains(string(e.conflist), `"vxlan-overlay"`) {
 		return
 	}

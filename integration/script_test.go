@@ -121,28 +121,17 @@ func (s *scene) container(name string) {
 	s.namespaces = append(s.namespaces, name)
 }
 
-// lanCommand makes another machine: a namespace on a link to the host, which
-// has its default route there.
+// lanCommand makes another machine on a link to the host.
 func lanCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: lan NAME")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: lan NAME [LINK]")
 	}
-	s, name := of(ts), args[0]
-	s.container(name)
-	link := name + "0"
-	for _, command := range []string{
-		"ip link add " + link + " type veth peer name eth0 netns " + name,
-		"ip addr add 192.0.2.1/24 dev " + link,
-		"ip addr add 2001:db8::1/64 dev " + link + " nodad",
-		"ip link set " + link + " up",
-		"ip -n " + name + " addr add 192.0.2.2/24 dev eth0",
-		"ip -n " + name + " addr add 2001:db8::2/64 dev eth0 nodad",
-		"ip -n " + name + " link set eth0 up",
-		"ip route add default via 192.0.2.2",
-		"ip route add default via 2001:db8::2",
-	} {
-		s.h.Run(strings.Fields(command)...)
+	s, link := of(ts), args[0]+"0"
+	if len(args) > 1 {
+		link = args[1]
 	}
+	s.h.LAN(args[0], link)
+	s.namespaces = append(s.namespaces, args[0])
 }
 
 // hostsCommand makes hosts on one link of their own, numbered in turn.

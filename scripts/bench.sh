@@ -15,7 +15,7 @@ need_modules
 need_go
 
 REFERENCE_VERSION=v1.9.1
-REFERENCE_PLUGINS=(main/bridge main/loopback ipam/host-local meta/portmap meta/firewall meta/tuning)
+REFERENCE_PLUGINS=(main/bridge main/loopback main/macvlan main/ipvlan ipam/host-local meta/portmap meta/firewall meta/tuning)
 cache=$PWD/.cache
 reference=$cache/reference-$REFERENCE_VERSION
 
@@ -23,7 +23,7 @@ reference=$cache/reference-$REFERENCE_VERSION
 # go.mod names, and with the linker flags that ours are built with.
 build_reference() {
     local source plugin
-    [[ ! -e $reference/bin/.complete ]] || return 0
+    [[ $(cat "$reference/bin/.complete" 2>/dev/null) != "${REFERENCE_PLUGINS[*]}" ]] || return 0
     echo "building the reference plugins $REFERENCE_VERSION" >&2
     source=$(cd / && GOFLAGS=-mod=mod go mod download -json "github.com/containernetworking/plugins@$REFERENCE_VERSION" | jq -r .Dir)
     rm -rf "$reference"
@@ -36,7 +36,7 @@ build_reference() {
             -ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$REFERENCE_VERSION" \
             -o "$reference/bin/" "./plugins/$plugin") 2> >(grep -v '^go: downloading' >&2)
     done
-    touch "$reference/bin/.complete"
+    echo "${REFERENCE_PLUGINS[*]}" >"$reference/bin/.complete"
 }
 
 # build_empty builds what start-up is measured against: a Go program that does nothing.
@@ -50,7 +50,7 @@ build_reference
 build_empty
 ./build_linux.sh >&2
 ours=${OURS_BIN:-$PWD/bin}
-for plugin in bridge host-local portmap; do
+for plugin in bridge host-local portmap macvlan ipvlan; do
     [[ -x $ours/$plugin ]] || { echo "bench: no $plugin in $ours" >&2; exit 1; }
 done
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$cache/bench" ./scripts/bench

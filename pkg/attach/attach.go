@@ -25,10 +25,16 @@ const MaxPriority = 1 << 20
 
 // Options are what plugins do differently.
 type Options struct {
-	DAD      bool   // wait for IPv6 duplicate address detection
-	Announce bool   // tell the neighbours who has the addresses now
-	Port     string // the bridge port towards the container, if there is one
-	OnLink   bool   // routes have no gateway: the link itself leads there (ipvlan l3)
+	DAD route.DAD
+	// Probe asks for who has one of the IPv4 addresses, by the container's link
+	// unless it names another. If it waits for no time, nobody is asked.
+	Probe    link.Probe
+	Announce bool // tell the neighbours who has the addresses now
+	// Fixed says that the hardware address cannot be set, so that the kernel does
+	// not announce at our wish.
+	Fixed  bool
+	Port   string // the bridge port towards the container, if there is one
+	OnLink bool   // routes have no gateway: the link itself leads there (ipvlan l3)
 	// Priority decides between the default routes of a container's networks:
 	// the highest wins. nil leaves it to the order of attachment: the first wins.
 	Priority *int
@@ -41,15 +47,42 @@ func Plan(p *state.Plan, a *cni.Attachment, o Options) {
 		p.Ensure(s)
 	}
 	p.Ensure(link.Up{NS: a.NetNS, Name: name})
+	probe(p, a, o.Probe)
 	for _, ip := range a.IPs {
 		p.Ensure(route.Addr{NS: a.NetNS, Link: name, Prefix: ip.Prefix, DAD: o.DAD})
 	}
 	for _, r := range a.Routes {
 		p.Ensure(routeOf(a, r, o))
 	}
-	if o.Announce && len(a.IPs) > 0 {
-		p.Ensure(link.Announce{NS: a.NetNS, Link: name, Port: o.Port})
+	announce(p, a, o)
+}
+
+func probe(p *state.Plan, a *cni.Attachment, ask link.Probe) {
+	if ask.Link == "" {
+		ask.NS, ask.Link = a.NetNS, a.Owner.IfName
 	}
+	if ask.Addrs = ipv4(a); ask.Wait > 0 && len(ask.Addrs) > 0 {
+		p.Ensure(ask)
+	}
+}
+
+func announce(p *state.Plan, a *cni.Attachment, o Options) {
+	say := link.Announce{NS: a.NetNS, Link: a.Owner.IfName, Port: o.Port}
+	if o.Fixed {
+		say.ARP = ipv4(a)
+	}
+	if o.Announce && len(a.IPs) > 0 && (!o.Fixed || len(say.ARP) > 0) {
+		p.Ensure(say)
+	}
+}
+
+func ipv4(a *cni.Attachment) (addrs []netip.Addr) {
+	for _, ip := range a.IPs {
+		if ip.Prefix.Addr().Is4() {
+			addrs = append(addrs, ip.Prefix.Addr())
+		}
+	}
+	return addrs
 }
 
 // sysctls: runtimes switch IPv6 off in containers; a container with an IPv6
@@ -57,13 +90,17 @@ func Plan(p *state.Plan, a *cni.Attachment, o Options) {
 func sysctls(a *cni.Attachment, o Options) sysctl.Setting {
 	v4, v6 := "net/ipv4/conf/"+a.Owner.IfName+"/", "net/ipv6/conf/"+a.Owner.IfName+"/"
 	var s []string
-	if o.Announce && len(a.IPs) > 0 {
+	if o.Announce && len(a.IPs) > 0 && !o.Fixed {
 		s = append(s, v4+"arp_notify", "1")
 	}
 	if slices.ContainsFunc(a.IPs, func(ip cni.IP) bool { return ip.Prefix.Addr().Is6() }) {
 		s = append(s, v6+"disable_ipv6", "0", v6+"keep_addr_on_down", "1")
-		if !o.DAD {
+		switch o.DAD {
+		case route.NoDAD:
 			s = append(s, v6+"accept_dad", "0")
+		case route.Optimistic:
+			s = append(s, v6+"optimistic_dad", "1", v6+"use_optimistic", "1")
+		case route.Wait: // as the kernel has it
 		}
 		if o.Announce {
 			s = append(s, v6+"ndisc_notify", "1")
@@ -102,6 +139,25 @@ func gateway(a *cni.Attachment, ipv6 bool) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// WithoutDefault returns the routes but those to everywhere.
+func WithoutDefault(routes []*types.Route) []*types.Route {
+	return slices.DeleteFunc(routes, isDefault)
+}
+
+func isDefault(r *types.Route) bool {
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0 && r.Dst.IP.IsUnspecified() && (r.Table == nil || *r.Table == 0)
+}
+
+// WithDefault adds a default route by ip's gateway unless its family has one.
+func WithDefault(routes []*types.Route, ip cni.IP) []*types.Route {
+	dst := cni.DefaultRoute(ip.Prefix.Addr().Is6())
+	if slices.ContainsFunc(routes, func(r *types.Route) bool { return isDefault(r) && len(r.Dst.Mask) == len(dst.Mask) }) {
+		return routes
+	}
+	return append(routes, &types.Route{Dst: dst, GW: ip.Gateway.AsSlice()})
 }
 
 // MAC returns the address that the container's interface shall have: that of

@@ -24,7 +24,7 @@ const (
 	CodeNotReady    = 50                                   // STATUS: ADD would fail
 	CodeLimited     = 51                                   // STATUS: ADD would fail, and existing containers suffer
 	CodeExists      = 100                                  // ADD: this attachment is there already; DEL it first
-	CodeHeld        = 101                                  // ADD: another attachment holds the address or host port
+	CodeHeld        = 101                                  // ADD: another attachment or host holds the address or host port
 	CodeDiffers     = 102                                  // CHECK: the host is not as ADD left it
 	CodeRequired    = 103                                  // ADD: what the plan requires of the host is not there
 	CodeInternal    = types.ErrInternal                    // 999: everything else
@@ -55,7 +55,7 @@ func codeOf(err error) uint {
 		return own.code
 	case errors.As(err, &delegate):
 		return delegate.Code
-	case errors.As(err, &held):
+	case errors.As(err, &held), errors.Is(err, state.ErrDuplicate):
 		return CodeHeld
 	case errors.Is(err, state.ErrExists):
 		return CodeExists

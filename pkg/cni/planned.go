@@ -71,6 +71,13 @@ type Reporter interface {
 	Report(*Attachment, *current.Result)
 }
 
+// A FromResult is a Linker that, if FromResult is true, takes the addresses of
+// the plugin before it in the list over, where there is one and no IPAM plugin
+// is named.
+type FromResult interface {
+	FromResult() bool
+}
+
 // An Attachment is what a plan is made for.
 type Attachment struct {
 	*Request
@@ -123,18 +130,60 @@ func (p Planned) Add(ctx context.Context, r *Request) (*current.Result, error) {
 	if err = p.refuseSecond(ctx, r); err != nil {
 		return nil, err
 	}
+	if err = require(ctx, r, c); err != nil {
+		return nil, err
+	}
 	if err = allot(ctx, c, r); err != nil {
 		return nil, err
 	}
-	res, err := r.ipam().add(ctx)
-	if err != nil {
-		return nil, err
+	return p.addWithAddresses(ctx, r, c, linker)
+}
+
+// require fails if the host lacks what the plan requires, before IPAM is asked:
+// then nothing has changed.
+func require(ctx context.Context, r *Request, c Config) error {
+	a := &Attachment{Request: r}
+	if err := resolve(ctx, c, a); err != nil {
+		return err
 	}
-	res, err = p.addLink(ctx, r, c, linker, res)
-	if err != nil {
-		return nil, errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
+	return state.Apply(ctx, c.Plan(a).Requirements())
+}
+
+// addWithAddresses tries another address where a host that the IPAM plugin knows
+// nothing of has the one that it gave, for as long as it gives others.
+func (p Planned) addWithAddresses(ctx context.Context, r *Request, c Config, linker Linker) (*current.Result, error) {
+	const tries = 8
+	refused := map[string]bool{}
+	for {
+		res, err := r.addresses(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		given := fmt.Sprint(res.IPs)
+		res, err = p.addLink(ctx, r, c, linker, res)
+		if err == nil {
+			return res, nil
+		}
+		err = errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
+		if !errors.Is(err, state.ErrDuplicate) || refused[given] || len(refused) == tries {
+			return nil, err
+		}
+		refused[given] = true
 	}
-	return res, nil
+}
+
+// addresses are those of the IPAM plugin, or of prevResult.
+func (r *Request) addresses(ctx context.Context, c Config) (*current.Result, error) {
+	if f, ok := c.(FromResult); ok && f.FromResult() && r.Prev != nil && !r.HasIPAM() {
+		res := *r.Prev
+		res.Interfaces = nil // the addresses move to ours
+		res.IPs = nil
+		for _, ip := range r.Prev.IPs {
+			res.IPs = append(res.IPs, &current.IPConfig{Address: ip.Address, Gateway: ip.Gateway})
+		}
+		return &res, nil
+	}
+	return r.ipam().add(ctx)
 }
 
 func allot(ctx context.Context, c Config, r *Request) error {
@@ -170,7 +219,7 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 		err = complete(c, a)
 	}
 	if err == nil {
-		err = resolveAndApply(ctx, c, a)
+		err = state.Apply(ctx, c.Plan(a).Works())
 	}
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,12 +128,12 @@ func TestAdd(t *testing.T) {
 		fails, did, ipam string
 		code             uint
 	}{
-		{"", "complete resolve apply links", "ADD", 0},
-		{"complete", "complete", "ADD DEL", CodeInternal},
-		{"resolve", "complete resolve", "ADD DEL", CodeInternal},
-		{"require", "complete resolve", "ADD DEL", CodeRequired},
-		{"apply", "complete resolve apply remove", "ADD DEL", CodeInternal},
-		{"links", "complete resolve apply links", "ADD DEL", CodeInternal},
+		{"", "resolve complete apply links", "ADD", 0},
+		{"complete", "resolve complete", "ADD DEL", CodeInternal},
+		{"resolve", "resolve", "", CodeInternal},
+		{"require", "resolve", "", CodeRequired},
+		{"apply", "resolve complete apply remove", "ADD DEL", CodeInternal},
+		{"links", "resolve complete apply links", "ADD DEL", CodeInternal},
 		{"find", "", "", CodeInternal},
 	} {
 		t.Run("fails at "+c.fails, func(t *testing.T) {
@@ -161,8 +162,23 @@ func TestAddIPAMFails(t *testing.T) {
 	if err == nil || codeOf(err) != CodeTryAgain || err.Error() != `ipam plugin "ipam": range is full` {
 		t.Errorf("%v (code %d), want the plugin's own", err, codeOf(err))
 	}
-	if len(s.did) > 0 || !slices.Equal(verbs(), []string{"ADD", "DEL"}) {
+	if !slices.Equal(s.did, []string{"resolve"}) || !slices.Equal(verbs(), []string{"ADD", "DEL"}) {
 		t.Errorf("did %q, IPAM saw %q", s.did, verbs())
+	}
+}
+
+// An address that another host has is given back, and another asked for; if
+// that is the same, there is no other.
+func TestAddDuplicate(t *testing.T) {
+	allowOwnNetNS(t)
+	verbs := installIPAM(t)
+	s := &stage{fail: map[string]error{"apply": fmt.Errorf("address 10.1.0.2: %w", state.ErrDuplicate)}}
+	_, err := plugin(s, true).Add(t.Context(), request(t, withIPAM))
+	if !errors.Is(err, state.ErrDuplicate) || codeOf(err) != CodeHeld {
+		t.Errorf("%v (code %d), want the duplicate", err, codeOf(err))
+	}
+	if !slices.Equal(verbs(), []string{"ADD", "DEL", "ADD", "DEL"}) {
+		t.Errorf("IPAM saw %q", verbs())
 	}
 }
 

@@ -3,6 +3,8 @@ package link
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -25,12 +27,23 @@ type Announce struct {
 	// Port is the bridge port towards the link, if there is one: until it has a
 	// carrier it forwards nothing.
 	Port string
+	// ARP are the IPv4 addresses of a link that has its hardware address from
+	// its parent, so that it cannot be set: the plugin sends for them itself. For
+	// its IPv6 addresses the kernel does, when they are added.
+	ARP []netip.Addr
 }
 
 // Key implements state.Resource.
 func (a Announce) Key() string { return fmt.Sprintf("announce %s%s", a.NS, a.Link) }
 
 func (a Announce) String() string {
+	if len(a.ARP) > 0 {
+		var commands []string
+		for _, addr := range a.ARP {
+			commands = append(commands, fmt.Sprintf("arping -U -c 1 -I %s %s", a.Link, addr))
+		}
+		return "nsenter --net=" + a.NS.Path() + " " + strings.Join(commands, " ; ")
+	}
 	return fmt.Sprintf("ip %slink set %s address $(ip %slink show %s) # arp_notify, ndisc_notify", a.NS, a.Link, a.NS, a.Link)
 }
 
@@ -39,6 +52,9 @@ func (a Announce) Observe(context.Context) (state.Diff, error) { return state.Sa
 
 // Apply implements state.Resource.
 func (a Announce) Apply(ctx context.Context) error {
+	if len(a.ARP) > 0 {
+		return a.send()
+	}
 	if a.Port != "" {
 		if err := awaitCarrier(ctx, a.Port); err != nil {
 			return err
@@ -49,6 +65,19 @@ func (a Announce) Apply(ctx context.Context) error {
 		return err
 	}
 	return h.LinkSetHardwareAddr(l, l.Attrs().HardwareAddr)
+}
+
+func (a Announce) send() error {
+	line, err := openARP(a.NS, a.Link)
+	if err != nil {
+		return err
+	}
+	for _, addr := range a.ARP {
+		if err := line.send(addr, addr); err != nil {
+			return fmt.Errorf("announce %s: %w", addr, err)
+		}
+	}
+	return nil
 }
 
 // Remove implements state.Resource.

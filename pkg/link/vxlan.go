@@ -88,10 +88,10 @@ func (v VXLAN) differs(h *netlink.Handle, l netlink.Link) state.Diff {
 		state.Differ("local", address(found.SrcAddr), v.Local),
 		state.Differ("group", address(found.Group), v.Group),
 		state.Differ("learning", found.Learning, v.Learning),
-		state.Differ("master", nameOf(h, l.Attrs().MasterIndex), v.Bridge),
+		state.Differ("master", linkName(h, l.Attrs().MasterIndex), v.Bridge),
 	}
 	if v.Parent != "" {
-		diffs = append(diffs, state.Differ("dev", nameOf(h, found.VtepDevIndex), v.Parent))
+		diffs = append(diffs, state.Differ("dev", linkName(h, found.VtepDevIndex), v.Parent))
 	}
 	if v.MTU > 0 {
 		diffs = append(diffs, state.Differ("mtu", l.Attrs().MTU, v.MTU))
@@ -110,7 +110,7 @@ func address(ip net.IP) netip.Addr {
 	return a
 }
 
-func nameOf(h *netlink.Handle, index int) string {
+func linkName(h *netlink.Handle, index int) string {
 	if index == 0 {
 		return ""
 	}

@@ -112,6 +112,29 @@ func (n *NS) FD() (int, error) {
 	return int(n.file.Fd()), nil
 }
 
+// ID returns the number by which the host's namespace knows this one, and gives
+// it one first if it has none (RTM_NEWNSID in rtnetlink(7)). The number is this
+// namespace's alone until it ends; then the kernel may give it to another.
+func (n *NS) ID() (int, error) {
+	fd, err := n.FD()
+	if err != nil {
+		return 0, err
+	}
+	h, err := Host().Netlink()
+	if err != nil {
+		return 0, err
+	}
+	id, err := h.GetNetNsIdByFd(fd)
+	if err != nil || id >= 0 {
+		return id, err
+	}
+	const anyFree = -1
+	if err := h.SetNetNsIdByFd(fd, anyFree); err != nil && !errors.Is(err, unix.EEXIST) {
+		return 0, fmt.Errorf("number netns %s: %w", n.path, err)
+	}
+	return h.GetNetNsIdByFd(fd)
+}
+
 // Netlink returns a route netlink handle whose socket lives in the namespace,
 // one for the life of n.
 func (n *NS) Netlink() (*netlink.Handle, error) {

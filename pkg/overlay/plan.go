@@ -55,7 +55,7 @@ func (c *Config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, erro
 func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
 	c.CompleteGateways(a)
 	if c.Internal {
-		a.Routes = segment.WithoutDefault(a.Routes)
+		a.Routes = attach.WithoutDefault(a.Routes)
 	}
 	for _, ip := range a.IPs {
 		if !ip.Gateway.IsValid() {
@@ -67,7 +67,7 @@ func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Com
 			}
 		}
 		if !c.Internal {
-			a.Routes = segment.WithDefault(a.Routes, ip)
+			a.Routes = attach.WithDefault(a.Routes, ip)
 		}
 	}
 	return nil

@@ -21,19 +21,30 @@ type Addr struct {
 	NS     *netns.NS
 	Link   string
 	Prefix netip.Prefix // the address with the length of its subnet
-	// DAD waits for IPv6 duplicate address detection (RFC 4862, 5.4), which
-	// takes one to two seconds. Without it the address is usable at once, which
-	// is right where our IPAM alone gives out the subnet's addresses.
-	DAD bool
+	DAD    DAD
 }
+
+// DAD is what is done about duplicates of an IPv6 address (RFC 4862, 5.4).
+type DAD uint8
+
+const (
+	// NoDAD is right where our IPAM alone gives out the subnet's addresses.
+	NoDAD DAD = iota
+	// Optimistic makes the address usable at once, while the kernel looks for
+	// duplicates (RFC 4429); if it finds one it takes the address out of use, and
+	// Observe says so. The link's sysctl optimistic_dad must be 1.
+	Optimistic
+	// Wait is over when the kernel has looked, after one to two seconds.
+	Wait
+)
 
 // Key implements state.Resource.
 func (a Addr) Key() string { return fmt.Sprintf("addr %s%s %s", a.NS, a.Link, a.Prefix) }
 
 func (a Addr) String() string {
 	s := fmt.Sprintf("ip %saddr add %s dev %s", a.NS, a.Prefix, a.Link)
-	if a.is6() && !a.DAD {
-		s += " nodad"
+	if a.is6() {
+		s += [...]string{NoDAD: " nodad", Optimistic: " optimistic", Wait: ""}[a.DAD]
 	}
 	return s
 }
@@ -82,13 +93,26 @@ func (a Addr) Apply(ctx context.Context) error {
 		return err
 	}
 	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)}
-	if a.is6() && a.DAD {
-		return a.addAndWait(ctx, h, l, addr)
-	}
 	if a.is6() {
-		addr.Flags = unix.IFA_F_NODAD
+		switch a.DAD {
+		case NoDAD:
+			addr.Flags = unix.IFA_F_NODAD
+		case Optimistic:
+			addr.Flags = unix.IFA_F_OPTIMISTIC
+		case Wait:
+			return a.addAndWait(ctx, h, l, addr)
+		}
 	}
-	return ignore(h.AddrAdd(l, addr), unix.EEXIST)
+	return a.explain(h.AddrAdd(l, addr))
+}
+
+// explain: one that is there already is as good, unless another link of the same
+// parent has it (ipvlan).
+func (a Addr) explain(err error) error {
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("address %s %w by another container on the same parent", a.Prefix.Addr(), state.ErrDuplicate)
+	}
+	return ignore(err, unix.EEXIST)
 }
 
 // addAndWait returns when the kernel has told the outcome of duplicate address
@@ -109,7 +133,7 @@ func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link,
 		return err
 	}
 	if err := h.AddrAdd(l, addr); err != nil {
-		return ignore(err, unix.EEXIST)
+		return a.explain(err)
 	}
 	for {
 		select {
@@ -119,7 +143,7 @@ func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link,
 				return errors.New("address events ended")
 			case u.LinkIndex != l.Attrs().Index || !u.LinkAddress.IP.Equal(addr.IP) || !u.NewAddr:
 			case u.Flags&unix.IFA_F_DADFAILED != 0:
-				return fmt.Errorf("another host has address %s", a.Prefix.Addr())
+				return fmt.Errorf("address %s %w", a.Prefix.Addr(), state.ErrDuplicate)
 			case u.Flags&unix.IFA_F_TENTATIVE == 0:
 				return nil
 			}

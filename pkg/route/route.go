@@ -196,6 +196,24 @@ func (r Route) netlink() (*netlink.Handle, *netlink.Route, error) {
 	return h, out, nil
 }
 
+// DefaultLink returns the name of the link that packets to nowhere in particular
+// leave by, empty if there is no default route.
+func DefaultLink(ns *netns.NS) (string, error) {
+	index, _, err := Default(ns)
+	if err != nil || index == 0 {
+		return "", err
+	}
+	h, err := ns.Netlink()
+	if err != nil {
+		return "", err
+	}
+	l, err := h.LinkByIndex(index)
+	if err != nil {
+		return "", err
+	}
+	return l.Attrs().Name, nil
+}
+
 // Default returns the index of the link that packets to nowhere in particular
 // leave by, and its MTU; 0 if there is no default route. It asks for the
 // route to an address reserved for documentation (RFC 5737, RFC 3849) and
@@ -205,7 +223,7 @@ func Default(ns *netns.NS) (index, mtu int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, nowhere := range []string{"192.0.2.1", "2001:db8::1"} {
+	for _, nowhere := range []string{"203.0.113.1", "2001:db8:ffff::1"} {
 		routes, err := h.RouteGet(net.ParseIP(nowhere))
 		if err != nil || len(routes) == 0 {
 			continue // ENETUNREACH

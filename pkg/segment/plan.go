@@ -46,25 +46,6 @@ func (c *Config) CompleteGateways(a *cni.Attachment) {
 	}
 }
 
-// WithoutDefault returns the routes but those to everywhere.
-func WithoutDefault(routes []*types.Route) []*types.Route {
-	return slices.DeleteFunc(routes, isDefault)
-}
-
-func isDefault(r *types.Route) bool {
-	ones, _ := r.Dst.Mask.Size()
-	return ones == 0 && r.Dst.IP.IsUnspecified() && (r.Table == nil || *r.Table == 0)
-}
-
-// WithDefault adds a default route by ip's gateway unless its family has one.
-func WithDefault(routes []*types.Route, ip cni.IP) []*types.Route {
-	dst := cni.DefaultRoute(ip.Prefix.Addr().Is6())
-	if slices.ContainsFunc(routes, func(r *types.Route) bool { return isDefault(r) && len(r.Dst.Mask) == len(dst.Mask) }) {
-		return routes
-	}
-	return append(routes, &types.Route{Dst: dst, GW: ip.Gateway.AsSlice()})
-}
-
 // Resolve fills in what depends on the host, but for the MTU.
 func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	err := c.resolveIsolation()
@@ -208,7 +189,11 @@ func (c *Config) PlanContainer(p *state.Plan, a *cni.Attachment) {
 	if c.Layout.Down {
 		return
 	}
-	attach.Plan(p, a, attach.Options{DAD: c.EnableDAD, Announce: c.Announce, Port: HostLink(a), Priority: c.GatewayPriority})
+	dad := route.NoDAD
+	if c.EnableDAD {
+		dad = route.Wait
+	}
+	attach.Plan(p, a, attach.Options{DAD: dad, Announce: c.Announce, Port: HostLink(a), Priority: c.GatewayPriority})
 }
 
 // Links reports the bridge, the further links named, the host's end and the

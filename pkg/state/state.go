@@ -129,6 +129,10 @@ var ErrExists = errors.New("already exists")
 // step names.
 var ErrRequired = errors.New("required")
 
+// ErrDuplicate is wrapped by Apply of an address that somebody has of whom no
+// IPAM plugin knows: another address may do.
+var ErrDuplicate = errors.New("is taken")
+
 // A HeldError says that another attachment holds what was asked for: a host
 // port, an address.
 type HeldError struct {
@@ -173,6 +177,11 @@ func Check(ctx context.Context, p Plan) error {
 // Requirements returns the steps of p that must hold before ADD can succeed.
 func (p Plan) Requirements() Plan {
 	return slices.DeleteFunc(slices.Clone(p), func(s Step) bool { return s.Role != Require })
+}
+
+// Works returns the steps of p that make something: all but Requirements.
+func (p Plan) Works() Plan {
+	return slices.DeleteFunc(slices.Clone(p), func(s Step) bool { return s.Role == Require })
 }
 
 // Found is an owned object that exists, and whose it is.

@@ -22,6 +22,7 @@ type Case struct {
 	state.Resource
 	Role  state.Role
 	Setup string // for sh: what the resource needs around it
+	Needs string // what the kernel must have, if not every one has it
 
 	// Breaks are commands that change one attribute by hand each, with a word
 	// that the Diff must have; "absent" for a Diff that is state.Absent.

@@ -154,6 +154,28 @@ func (h *Host) DeleteContainer(name string) {
 	h.Run("ip", "netns", "del", name)
 }
 
+// LAN makes another machine: a namespace whose eth0 is at the other end of a link
+// of the host, which has its default route there. The host is 192.0.2.1 and
+// 2001:db8::1, the other machine ends in 2.
+func (h *Host) LAN(name, link string) {
+	h.t.Helper()
+	h.Container(name)
+	for _, command := range []string{
+		"ip -n " + name + " link set lo up",
+		"ip link add " + link + " type veth peer name eth0 netns " + name,
+		"ip addr add 192.0.2.1/24 dev " + link,
+		"ip addr add 2001:db8::1/64 dev " + link + " nodad",
+		"ip link set " + link + " up",
+		"ip -n " + name + " addr add 192.0.2.2/24 dev eth0",
+		"ip -n " + name + " addr add 2001:db8::2/64 dev eth0 nodad",
+		"ip -n " + name + " link set eth0 up",
+		"ip route add default via 192.0.2.2",
+		"ip route add default via 2001:db8::2",
+	} {
+		h.Run(strings.Fields(command)...)
+	}
+}
+
 // Run runs a command, fails the test if it fails, and returns its stdout.
 func (h *Host) Run(args ...string) string {
 	h.t.Helper()

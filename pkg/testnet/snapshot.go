@@ -120,7 +120,7 @@ func (h *Host) records(command []string, each func(record)) {
 // volatile is what changes without anybody changing it, or is only a number by
 // which the kernel knows an object.
 var volatile = regexp.MustCompile(`^(ifindex|link_index|link_netnsid|handle|packets|bytes|expires|operstate|` +
-	`.*_timer|.*_life_time|cache_info|tentative|dadfailed|stable-privacy|index|promiscuity|allmulti|num_[rt]x_queues|gso_.*|gro_.*|tso_.*|` +
+	`.*_timer|.*_life_time|cache_info|tentative|optimistic|dadfailed|stable-privacy|index|promiscuity|allmulti|num_[rt]x_queues|gso_.*|gro_.*|tso_.*|` +
 	`root_.*|designated_.*|bridge_id|topology_change.*|state|hold|dynamic|protocol_down.*|stats.*|group_fwd.*|multicast_.*|mcast_.*|` +
 	`message_age_timer|forward_delay_timer|id|no|config_pending|topology_change_ack|link|parentbus|parentdev)$`)
 

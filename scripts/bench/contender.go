@@ -13,6 +13,8 @@ type contender struct {
 	ours    bool
 	backend string // of the reference: "" is its default, iptables
 	dual    bool
+	onLAN   string // the plugin for a network of the host, instead of a bridge
+	checked bool   // it asks whether somebody has the address
 }
 
 func contenders(o options) (ours, iptables, nftables contender) {
@@ -53,6 +55,14 @@ func (c contender) bridge() object {
 	return conf
 }
 
+func (c contender) subInterface() object {
+	conf := object{"type": c.onLAN, "master": uplink, "ipam": ipam(c.dual)}
+	if c.ours && !c.checked {
+		conf["duplicateCheck"] = 0
+	}
+	return conf
+}
+
 func (c contender) portmap() object {
 	conf := object{"type": "portmap", "capabilities": object{"portMappings": true}}
 	if c.backend != "" {
@@ -66,7 +76,9 @@ func (c contender) portmap() object {
 // knows iptables alone.
 func (c contender) chain(name string) (*libcni.NetworkConfigList, error) {
 	plugins := []any{c.bridge(), c.portmap()}
-	if !c.ours && c.backend == "" {
+	if c.onLAN != "" {
+		plugins = []any{c.subInterface()}
+	} else if !c.ours && c.backend == "" {
 		plugins = append(plugins, object{"type": "firewall", "ingressPolicy": "same-bridge"})
 	}
 	data, err := json.Marshal(object{"cniVersion": "1.0.0", "name": name, "plugins": plugins})

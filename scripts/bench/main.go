@@ -49,6 +49,8 @@ type row struct {
 
 var rows = []row{
 	{"chain", chainRow},
+	{"macvlan", macvlanRow},
+	{"ipvlan", ipvlanRow},
 	{"host-local", leaseRow},
 	{"portmap", portmapRow},
 	{"connections", connectionRow},

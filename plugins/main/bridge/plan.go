@@ -21,12 +21,12 @@ func scopes(*cni.Request) []state.Scope { return segment.Scopes(nft.SpoofScope(s
 func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
 	c.CompleteGateways(a)
 	if c.Internal {
-		a.Routes = segment.WithoutDefault(a.Routes)
+		a.Routes = attach.WithoutDefault(a.Routes)
 		return nil
 	}
 	if c.IsDefaultGateway {
 		for _, ip := range a.IPs {
-			a.Routes = segment.WithDefault(a.Routes, ip)
+			a.Routes = attach.WithDefault(a.Routes, ip)
 		}
 	}
 	return nil

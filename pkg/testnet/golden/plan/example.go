@@ -125,6 +125,12 @@ func (e example) object(t *testing.T, i int) (c map[string]any) {
 	return c
 }
 
+// An addressRange is the keys of a range of host-local that matter here.
+type addressRange struct {
+	Subnet              netip.Prefix
+	RangeStart, Gateway netip.Addr
+}
+
 // answer is what host-local gives the first container: of each range the first
 // address that is not the gateway's, unless another is asked for.
 func (e example) answer(t *testing.T) *current.Result {
@@ -134,7 +140,7 @@ func (e example) answer(t *testing.T) *current.Result {
 		Mode            string
 		Peers           []struct{ Blocks []netip.Prefix }
 		IPAM            struct {
-			Ranges [][]struct{ Subnet netip.Prefix }
+			Ranges [][]addressRange
 			Routes []*types.Route
 		}
 	}
@@ -142,25 +148,34 @@ func (e example) answer(t *testing.T) *current.Result {
 		t.Fatal(err)
 	}
 	res := &current.Result{CNIVersion: current.ImplementedSpecVersion, Routes: c.IPAM.Routes}
-	subnets := c.Blocks // of an overlay's host, without ranges
+	blocks := c.Blocks // of an overlay's host, without ranges
 	for _, p := range c.Peers {
-		subnets = append(subnets, p.Blocks...)
+		blocks = append(blocks, p.Blocks...)
 		break
 	}
-	for _, set := range c.IPAM.Ranges {
-		subnets = append(subnets, set[0].Subnet)
+	var sets []addressRange
+	for _, b := range blocks {
+		sets = append(sets, addressRange{Subnet: b})
 	}
-	for i, subnet := range subnets {
-		gateway := subnet.Addr().Next()
-		if c.Mode == "l2" && c.Subnets != nil { // the network is one link on all hosts
-			subnet = c.Subnets[i]
+	for _, set := range c.IPAM.Ranges {
+		sets = append(sets, set[0])
+	}
+	for i, set := range sets {
+		gateway, addr := set.Gateway, set.RangeStart
+		if !gateway.IsValid() {
+			gateway = set.Subnet.Addr().Next()
 		}
-		addr := gateway.Next()
+		if !addr.IsValid() {
+			addr = gateway.Next()
+		}
+		if c.Mode == "l2" && c.Subnets != nil { // the network is one link on all hosts
+			set.Subnet = c.Subnets[i]
+		}
 		if ips, ok := e.caps["ips"].([]any); ok {
 			addr = netip.MustParseAddr(ips[0].(string))
 		}
 		res.IPs = append(res.IPs, &current.IPConfig{
-			Address: net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(subnet.Bits(), addr.BitLen())},
+			Address: net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(set.Subnet.Bits(), addr.BitLen())},
 			Gateway: gateway.AsSlice(),
 		})
 	}

@@ -71,6 +71,22 @@ func result(t *testing.T, answer string) *current.Result {
 	return res
 }
 
+// Fuzz is the fuzz target of a plugin that makes an interface: whatever a user
+// writes and an IPAM plugin answers, there is a plan or an error; neither reads
+// the host, nothing panics, and the same gives the same.
+func Fuzz(f *testing.F, p cni.Planned) {
+	f.Helper()
+	golden.Seed(f, "testdata/plan/*.txtar", "conf.json", "ipam.json")
+	golden.SeedBroken(f, "testdata/broken.txtar", []byte(nil))
+	f.Fuzz(func(t *testing.T, conf, answer []byte) {
+		res := &current.Result{}
+		if len(answer) > 0 && json.Unmarshal(answer, res) != nil {
+			return
+		}
+		Twice(t, p, conf, res)
+	})
+}
+
 // Twice plans a configuration twice, for fuzz targets: the outcome must be the
 // same, whatever it is.
 func Twice(t *testing.T, p cni.Planned, conf []byte, ipam *current.Result) {

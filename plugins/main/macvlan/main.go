@@ -1,0 +1,12 @@
+// Command macvlan attaches a container to a network of the host by a link with a
+// hardware address of its own. See README.md.
+package main
+
+import (
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/parent"
+)
+
+func main() {
+	cni.Main("macvlan", cni.Planned{New: newConfig, Scopes: parent.Scopes})
+}
