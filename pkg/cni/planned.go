@@ -50,6 +50,12 @@ type Linker interface {
 	Links(context.Context, *Attachment) ([]*current.Interface, error)
 }
 
+// A Reporter is a Config of a chained plugin that has something to add to the
+// result of the plugins before it, such as a name server. Report gets a copy.
+type Reporter interface {
+	Report(*Attachment, *current.Result)
+}
+
 // An Attachment is what a plan is made for.
 type Attachment struct {
 	*Request
@@ -178,7 +184,11 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
 	}
-	return r.Prev, nil
+	res := *r.Prev
+	if rep, ok := c.(Reporter); ok {
+		rep.Report(a, &res)
+	}
+	return &res, nil
 }
 
 // Check implements Verbs.
