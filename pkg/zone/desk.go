@@ -184,8 +184,7 @@ func (s Store) observeDesk(marks []owner.Mark) (state.Diff, error) {
 		diff = state.First(diff, state.Diff(fmt.Sprintf("%s is not as ADD wrote it", filepath.Join(dir, resolvFile))))
 	}
 	for _, ns := range netnsNames(records) {
-		for _, file := range []string{hostsFile, resolvFile} {
-			path := filepath.Join(s.NetNS, ns, file)
+		for _, path := range []string{filepath.Join(dir, netnsLink), filepath.Join(s.NetNS, ns, hostsFile), filepath.Join(s.NetNS, ns, resolvFile)} {
 			if _, err := os.Lstat(path); err != nil {
 				diff = cmp.Or(diff, state.Diff(err.Error()))
 			}

@@ -145,3 +145,6 @@ func (s *Snapshot) view(records []*Record) *View {
 }
 
 func (r *Record) ifName() string { return ifNameOf(r.Mark) }
+
+// SameZones reports whether two views see the same names.
+func (v *View) SameZones(other *View) bool { return slices.Equal(v.zones, other.zones) }

@@ -84,3 +84,12 @@ func (c *config) Report(_ *cni.Attachment, res *current.Result) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// Warnings implements cni.Warner. ADD does without the daemon, as hosts files do;
+// but the container has no other server to ask.
+func (c *config) Warnings(context.Context) []string {
+	if _, err := ask(zone.Default(), ""); err != nil {
+		return []string{"dns-hosts daemon: not running (" + err.Error() + "): containers find one another by hosts files alone, and no other names"}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dockyard-cni/dockyard/pkg/resolver"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+// A desk is the daemon's socket, for root alone. A client writes one line, and
+// reads until the end:
+//
+//	state     the state, as JSON
+//	metrics   counters, as Prometheus takes them
+//	look      nothing, once the records have been read
+type desk struct {
+	path    string
+	service *resolver.Service
+	wake    func()
+
+	listener net.Listener
+	mu       sync.Mutex
+	looks    chan struct{} // closed after the next look that begins
+}
+
+func socketPath(store zone.Store) string { return filepath.Join(store.Root, "daemon.sock") }
+
+func newDesk(store zone.Store, service *resolver.Service, wake func()) *desk {
+	return &desk{path: socketPath(store), service: service, wake: wake, looks: make(chan struct{})}
+}
+
+// renew opens the socket, or opens it again if somebody has deleted it.
+func (d *desk) renew() error {
+	if d.listener != nil {
+		if _, err := os.Stat(d.path); err == nil {
+			return nil
+		}
+		_ = d.listener.Close()
+	}
+	if err := os.Remove(d.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", d.path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(d.path, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	d.listener = l
+	go d.serve(l)
+	return nil
+}
+
+func (d *desk) close() {
+	if d.listener != nil {
+		_ = d.listener.Close()
+	}
+}
+
+// look begins a look. Those who asked before it began are told by done.
+func (d *desk) look() (done func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	asked := d.looks
+	d.looks = make(chan struct{})
+	return func() { close(asked) }
+}
+
+func (d *desk) serve(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return // closed
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+			line, err := bufio.NewReader(io.LimitReader(c, 64)).ReadString('\n')
+			if err == nil {
+				_ = d.answer(c, strings.TrimSpace(line))
+			}
+		}()
+	}
+}
+
+func (d *desk) answer(w io.Writer, question string) error {
+	switch question {
+	case "state":
+		return json.NewEncoder(w).Encode(d.service.State())
+	case "metrics":
+		return d.service.State().Metrics(w)
+	case "look":
+		d.mu.Lock()
+		looks := d.looks
+		d.mu.Unlock()
+		d.wake()
+		<-looks
+	}
+	return nil
+}
+
+// ask asks the daemon that runs.
+func ask(store zone.Store, question string) ([]byte, error) {
+	const patience = 5 * time.Second
+	c, err := net.DialTimeout("unix", socketPath(store), patience)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, question+"\n"); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(c)
+}
