@@ -61,8 +61,12 @@ func (r Resolver) table() *nftables.Table {
 	return &nftables.Table{Name: resolverTable, Family: nftables.TableFamilyIPv4}
 }
 
-// conn returns a connection in the namespace, and what closes it. That waits for
-// the kernel, so it is done apart.
+// closing is how many connections are closed at a time: each waits for the kernel,
+// on a thread.
+var closing = make(chan struct{}, 4)
+
+// conn returns a connection in the namespace, and what closes it, apart, as that
+// waits for the kernel.
 func (r Resolver) conn() (c *nftables.Conn, done func(), err error) {
 	fd, err := r.NS.FD()
 	if err != nil {
@@ -72,7 +76,13 @@ func (r Resolver) conn() (c *nftables.Conn, done func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return c, func() { go func() { _ = c.CloseLasting() }() }, nil
+	return c, func() {
+		go func() {
+			closing <- struct{}{}
+			_ = c.CloseLasting()
+			<-closing
+		}()
+	}, nil
 }
 
 // Observe implements state.Resource.

@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -17,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
@@ -146,12 +144,6 @@ func sameRecords(a, b *zone.View) bool {
 		}
 	}
 	return true
-}
-
-// rules lead the container's queries to the server.
-func (s *server) rules(v *zone.View) nft.Resolver {
-	udp, tcp := s.ports()
-	return nft.Resolver{NS: s.ns, Addr: netip.MustParseAddr(zone.Resolver), UDP: udp, TCP: tcp, Capture: v.Capture()}
 }
 
 // stop ends the server of a container. Where that is only detached, its rules go.

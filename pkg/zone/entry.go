@@ -75,7 +75,7 @@ func (e Entry) observeFiles() (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	own, err := e.marksOf(e.Mark.Container())
+	own, err := e.MarksOf(e.Mark.Container())
 	if err != nil {
 		return state.Same, err
 	}
@@ -125,7 +125,7 @@ func (e Entry) Apply(ctx context.Context) error {
 	if err = e.publish(&e.Record); err != nil {
 		return err
 	}
-	marks, err := e.marksOf(e.Mark.Container())
+	marks, err := e.MarksOf(e.Mark.Container())
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (e Entry) Remove(ctx context.Context) error {
 	}
 	defer unlock()
 	container := e.Mark.Container()
-	marks, err := e.marksOf(container)
+	marks, err := e.MarksOf(container)
 	marks = slices.DeleteFunc(marks, func(m owner.Mark) bool { return m == e.Mark })
 	if len(marks) > 0 {
 		err = errors.Join(err, e.furnish(container, marks))

@@ -109,14 +109,14 @@ func linesOf(r *Record) (out []string) {
 	return out
 }
 
-// hostNames are the names of a record in hosts files. The short ID is there
-// once, as it is for people.
+// hostNames are the names of a record in hosts files. A short ID that is not the
+// only name is there once: it is for people.
 func (r *Record) hostNames() []string {
-	all := r.qualified()
-	return slices.DeleteFunc(all, func(n string) bool {
-		id, _, qualified := strings.Cut(n, ".")
-		return qualified && id == ShortID(r.ContainerID)
-	})
+	all, id := r.qualified(), ShortID(r.ContainerID)
+	if r.Names[0] == id {
+		return all
+	}
+	return slices.DeleteFunc(all, func(n string) bool { return strings.HasPrefix(n, id+".") })
 }
 
 // chunks joins words to lines of at most limit bytes, or of one word.

@@ -84,7 +84,7 @@ func (r *Reader) readDir(name string, known *readDir) (*readDir, error) {
 	if known != nil && known.sure && known.changed.Equal(st.ModTime()) {
 		return known, nil
 	}
-	marks, err := r.store.marksOf(name)
+	marks, err := r.store.MarksOf(name)
 	if err != nil {
 		return nil, err
 	}

@@ -105,9 +105,9 @@ func write(dir, path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// marksOf lists the attachments of a container that have a record, in the order
+// MarksOf lists the attachments of a container that have a record, in the order
 // of their interfaces.
-func (s Store) marksOf(container string) (marks []owner.Mark, err error) {
+func (s Store) MarksOf(container string) (marks []owner.Mark, err error) {
 	entries, err := os.ReadDir(s.container(container))
 	if err = ignore(err); err != nil && !errors.Is(err, unix.ENOTDIR) {
 		return nil, err
@@ -141,7 +141,7 @@ func (s Store) Read(m owner.Mark) (Record, error) {
 func (s Store) Marks() (marks []owner.Mark, err error) {
 	containers, err := s.names()
 	for _, c := range containers {
-		of, err := s.marksOf(c)
+		of, err := s.MarksOf(c)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +174,7 @@ func (s Store) records(networks []string) ([]Record, error) {
 		if name := filepath.Base(target); err == nil && name[0] != '+' && !meet(strings.Split(name, "+"), networks) {
 			continue
 		}
-		marks, err := s.marksOf(c)
+		marks, err := s.MarksOf(c)
 		if err != nil {
 			return nil, err
 		}

@@ -10,12 +10,14 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/resolver"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
 func scopes(r *cni.Request) []state.Scope {
-	return []state.Scope{zone.Default().Scope(netnsName(r.NetNS.Path()))}
+	store := zone.Default()
+	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), resolver.RulesScope(store)}
 }
 
 // Resolve implements cni.Resolver: a runtime that passes no name has it in the
