@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 		"answer":     testnet.Answer,
 		"ask":        testnet.Ask,
 		"nameserver": testnet.NameServer,
+		"misbehave":  testnet.Misbehave,
 	})
 }
 

@@ -86,7 +86,7 @@ func (f *forwarder) fetch(ns *netns.NS, k key, p *pending) (*entry, error) {
 		return nil, fmt.Errorf("more than %d questions at a time", maxFlying)
 	}
 	defer f.flying.Add(-1)
-	m, err := query(p)
+	m, err := newQuery(p)
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +105,8 @@ func (f *forwarder) fetch(ns *netns.NS, k key, p *pending) (*entry, error) {
 	return e, err
 }
 
-// query is what other servers are asked.
-func query(p *pending) (*dns.Msg, error) {
+// newQuery is what other servers are asked.
+func newQuery(p *pending) (*dns.Msg, error) {
 	name, _, err := dns.UnpackDomainName(p.name, 0)
 	if err != nil {
 		return nil, err

@@ -99,13 +99,15 @@ func parseLine(b []byte) (line, bool) {
 	return line{live: b[0] != '#', mark: mark, text: string(b[:cut])}, true
 }
 
-// linesOf renders what a hosts file says of a record.
+// linesOf renders what a hosts file says of a record, sorted: in the file the
+// lines stand where there was room.
 func linesOf(r *Record) (out []string) {
 	for _, a := range r.Addrs {
 		for _, names := range chunks(r.hostNames(), maxLine-len(a.String())-len(r.Mark)-5) {
 			out = append(out, a.String()+"\t"+names)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 
@@ -148,7 +150,12 @@ func openHosts(path string) (*hosts, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &hosts{file: f, networks: networks, lines: parseLines(data), size: int64(len(data))}, nil
+	h := &hosts{file: f, networks: networks, lines: parseLines(data), size: int64(len(data))}
+	if data[len(data)-1] != '\n' { // one has died while writing
+		err = h.write([]byte("\n"), h.size)
+		h.size++
+	}
+	return h, err
 }
 
 // errNotWhole is for a file that somebody else has written over.
@@ -219,13 +226,14 @@ func (h *hosts) write(b []byte, at int64) error {
 	return err
 }
 
-// of returns the texts of the live lines of an attachment.
+// of returns the texts of the live lines of an attachment, sorted.
 func (h *hosts) of(m owner.Mark) (out []string) {
 	for _, l := range h.lines {
 		if l.live && l.mark == m {
 			out = append(out, l.text)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 

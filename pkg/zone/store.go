@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -126,7 +127,7 @@ func (s Store) MarksOf(container string) (marks []owner.Mark, err error) {
 // Read returns the record of an attachment. The error of one that is not there
 // wraps fs.ErrNotExist.
 func (s Store) Read(m owner.Mark) (Record, error) {
-	data, err := os.ReadFile(s.path(m))
+	data, err := readRegular(s.path(m))
 	if err != nil {
 		return Record{}, err
 	}
@@ -135,6 +136,23 @@ func (s Store) Read(m owner.Mark) (Record, error) {
 		err = fmt.Errorf("record: the file of %s has the mark %s", m, r.Mark)
 	}
 	return r, err
+}
+
+// readRegular reads what may be a record: no link, nothing that blocks, nothing
+// that does not end.
+func readRegular(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, errors.New("record: a symbolic link")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("record: no regular file"))
+	}
+	return io.ReadAll(io.LimitReader(f, maxRecord+1))
 }
 
 // Marks lists the attachments of all containers that have a record.
