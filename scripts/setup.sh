@@ -18,6 +18,7 @@ declare -A DEBIAN_PACKAGE=(
     [tcpdump]=tcpdump [ping]=iputils-ping [arping]=iputils-arping
     [ethtool]=ethtool [jq]=jq [ps]=procps [modprobe]=kmod [git]=git
     [unshare]=util-linux [gcc]=gcc
+    [dig]=bind9-dnsutils [dnsperf]=dnsperf [dnsmasq]=dnsmasq-base
 )
 
 need_tools() {

@@ -19,15 +19,19 @@ func (s *server) rules(v *zone.View) nft.Resolver {
 }
 
 // RulesScope finds the rules in a container that a daemon has left which is not
-// there to take them away. They belong to the container's last attachment.
-func RulesScope(s zone.Store) state.Scope { return rulesScope{s} }
+// there to take them away; alive says whether one is. They belong to the
+// container's last attachment.
+func RulesScope(s zone.Store, alive func() bool) state.Scope { return rulesScope{s, alive} }
 
-type rulesScope struct{ zone.Store }
+type rulesScope struct {
+	zone.Store
+	alive func() bool
+}
 
 // Of implements state.Scope.
 func (s rulesScope) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
 	record, err := s.Read(m)
-	if err != nil {
+	if err != nil || s.alive() {
 		return nil, nil //nolint:nilerr // who has no record is not served
 	}
 	marks, err := s.MarksOf(m.Container())

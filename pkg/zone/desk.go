@@ -30,8 +30,10 @@ const (
 func (s Store) furnish(container string, marks []owner.Mark) error {
 	dir := s.container(container)
 	name := hostsName(networksOn(marks))
-	if err := s.edit(name, func(*hosts) error { return nil }); err != nil {
-		return err
+	if !whole(s.hosts(name)) {
+		if err := s.render(networksOn(marks)); err != nil {
+			return err
+		}
 	}
 	if err := link(filepath.Join("../../hosts", name), filepath.Join(dir, hostsFile), filepath.Join(dir, fresh)); err != nil {
 		return err

@@ -68,14 +68,15 @@ func networksOf(data []byte) []string {
 }
 
 // parseLines finds the lines of attachments; those of the header have no mark.
-func parseLines(data []byte) (lines []line) {
-	at := 0
-	for at < len(data) {
-		end := bytes.IndexByte(data[at:], '\n')
+func parseLines(data []byte) []line {
+	text := string(data) // once: lines are parts of it
+	lines := make([]line, 0, len(text)/grain+1)
+	for at := 0; at < len(text); {
+		end := strings.IndexByte(text[at:], '\n')
 		if end < 0 {
-			return lines // of one that died while writing: still a comment
+			end = len(text) - at // openHosts completes it
 		}
-		if l, ok := parseLine(data[at : at+end]); ok {
+		if l, ok := parseLine(text[at : at+end]); ok {
 			l.at, l.length = int64(at), int64(end)+1
 			lines = append(lines, l)
 		}
@@ -84,19 +85,19 @@ func parseLines(data []byte) (lines []line) {
 	return lines
 }
 
-func parseLine(b []byte) (line, bool) {
-	if len(b) > 0 && b[0] == '#' && len(bytes.TrimRight(b[1:], " ")) == 0 {
+func parseLine(s string) (line, bool) {
+	if s != "" && s[0] == '#' && strings.TrimRight(s[1:], " ") == "" {
 		return line{}, true
 	}
-	cut := bytes.LastIndex(b, []byte(" # "))
+	cut := strings.LastIndex(s, " # ")
 	if cut <= 0 {
 		return line{}, false
 	}
-	mark := owner.Mark(bytes.TrimRight(b[cut+3:], " "))
+	mark := owner.Mark(strings.TrimRight(s[cut+3:], " "))
 	if !mark.Valid() {
 		return line{}, false
 	}
-	return line{live: b[0] != '#', mark: mark, text: string(b[:cut])}, true
+	return line{live: s[0] != '#', mark: mark, text: s[:cut]}, true
 }
 
 // linesOf renders what a hosts file says of a record, sorted: in the file the
@@ -150,12 +151,26 @@ func openHosts(path string) (*hosts, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	h := &hosts{file: f, networks: networks, lines: parseLines(data), size: int64(len(data))}
+	h := &hosts{file: f, networks: networks}
 	if data[len(data)-1] != '\n' { // one has died while writing
-		err = h.write([]byte("\n"), h.size)
-		h.size++
+		err = h.write([]byte("\n"), int64(len(data)))
+		data = append(data, '\n')
 	}
+	h.lines, h.size = parseLines(data), int64(len(data))
 	return h, err
+}
+
+// whole reports whether there is a file, and its header is as it was written.
+func whole(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	const enough = 512 + maxLine
+	b := make([]byte, enough)
+	n, _ := f.ReadAt(b, 0)
+	return networksOf(b[:n]) != nil
 }
 
 // errNotWhole is for a file that somebody else has written over.

@@ -109,9 +109,19 @@ func (d *desk) answer(w io.Writer, question string) error {
 	return nil
 }
 
+const patience = 5 * time.Second
+
+// daemonAnswers fails if no daemon runs.
+func daemonAnswers(store zone.Store) error {
+	c, err := net.DialTimeout("unix", socketPath(store), patience)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // ask asks the daemon that runs.
 func ask(store zone.Store, question string) ([]byte, error) {
-	const patience = 5 * time.Second
 	c, err := net.DialTimeout("unix", socketPath(store), patience)
 	if err != nil {
 		return nil, err

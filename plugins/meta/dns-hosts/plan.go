@@ -17,7 +17,7 @@ import (
 
 func scopes(r *cni.Request) []state.Scope {
 	store := zone.Default()
-	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), resolver.RulesScope(store)}
+	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), resolver.RulesScope(store, func() bool { return daemonAnswers(store) == nil })}
 }
 
 // Resolve implements cni.Resolver: a runtime that passes no name has it in the
@@ -90,7 +90,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // Warnings implements cni.Warner. ADD does without the daemon, as hosts files do;
 // but the container has no other server to ask.
 func (c *config) Warnings(context.Context) []string {
-	if _, err := ask(zone.Default(), ""); err != nil {
+	if err := daemonAnswers(zone.Default()); err != nil {
 		return []string{"dns-hosts daemon: not running (" + err.Error() + "): containers find one another by hosts files alone, and no other names"}
 	}
 	return nil
