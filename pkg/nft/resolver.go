@@ -127,7 +127,7 @@ func (r Resolver) rules() []exprs {
 	out := []exprs{rule(meta(expr.MetaKeyMARK, reg0), equal(reg0, binaryutil.NativeEndian.PutUint32(ResolverMark)), back())}
 	out = append(out, r.lead(toUs)...)
 	if r.Capture {
-		own := rule(v4.loadDaddr(reg0), within(reg0, netip.MustParsePrefix("127.0.0.0/8")))
+		own := rule(v4.loadDaddr(v4.after()), within(v4.after(), netip.MustParsePrefix("127.0.0.0/8")))
 		out = append(out, rule(own, back()))
 		out = append(out, r.lead(nil)...)
 	}

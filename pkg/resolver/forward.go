@@ -69,8 +69,9 @@ func (f *forwarder) cached(sc *scope, q *question, b []byte, limit int) []byte {
 func (f *forwarder) ask(ctx context.Context, ns *netns.NS, p *pending) []byte {
 	k := keyOf(p.scope, &p.question)
 	text := fmt.Sprintf("%q %q %d %t %t", k.scope, k.name, k.qtype, k.do, k.cd)
+	shared := context.WithoutCancel(ctx) // it does not end with the client that happens to be the first
 	select {
-	case r := <-f.flight.DoChan(text, func() (any, error) { return f.fetch(ns, k, p) }):
+	case r := <-f.flight.DoChan(text, func() (any, error) { return f.fetch(shared, ns, k, p) }):
 		if e, ok := r.Val.(*entry); ok && e != nil {
 			return e.answer(nil, &p.question, p.limit, time.Now())
 		}
@@ -79,8 +80,7 @@ func (f *forwarder) ask(ctx context.Context, ns *netns.NS, p *pending) []byte {
 	return p.refuse(nil, dns.RcodeServerFailure)
 }
 
-// fetch does not end with the client that happens to be the first.
-func (f *forwarder) fetch(ns *netns.NS, k key, p *pending) (*entry, error) {
+func (f *forwarder) fetch(ctx context.Context, ns *netns.NS, k key, p *pending) (*entry, error) {
 	if f.flying.Add(1) > maxFlying {
 		f.flying.Add(-1)
 		return nil, fmt.Errorf("more than %d questions at a time", maxFlying)
@@ -91,7 +91,7 @@ func (f *forwarder) fetch(ns *netns.NS, k key, p *pending) (*entry, error) {
 		return nil, err
 	}
 	servers, dial := f.serversOf(p.scope, ns)
-	answer, err := race(context.Background(), servers, dial, m)
+	answer, err := race(ctx, servers, dial, m)
 	if answer == nil {
 		f.failures.Add(1)
 		f.log.warn("no answer", "container", p.scope.Records[0].Mark.Container(), "name", k.name, "error", err)

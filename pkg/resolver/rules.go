@@ -13,9 +13,9 @@ import (
 )
 
 // rules lead the container's queries to the server.
-func (s *server) rules(v *zone.View) nft.Resolver {
+func (s *server) rules(capture bool) nft.Resolver {
 	udp, tcp := s.ports()
-	return nft.Resolver{NS: s.ns, Addr: netip.MustParseAddr(zone.Resolver), UDP: udp, TCP: tcp, Capture: v.Capture()}
+	return nft.Resolver{NS: s.ns, Addr: netip.MustParseAddr(zone.Resolver), UDP: udp, TCP: tcp, Capture: capture}
 }
 
 // RulesScope finds the rules in a container that a daemon has left which is not

@@ -48,11 +48,10 @@ const (
 	maxMessage     = 4096             // bytes of a query by TCP
 )
 
-// listen opens the sockets of a container and begins to answer.
-func listen(ns *netns.NS, v *zone.View, out *forwarder) (*server, error) {
+// listen opens the sockets of a container. Queries wait there until start.
+func listen(ns *netns.NS, out *forwarder) (*server, error) {
 	s := &server{ns: ns, out: out, upSeat: make(chan struct{}, maxWaiting), tcpSit: make(chan struct{}, maxConnections)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.scope.Store(newScope(v))
 	err := ns.Do(func() (err error) {
 		c := net.ListenConfig{Control: freebind}
 		udp, err := c.ListenPacket(s.ctx, "udp4", zone.Resolver+":0")
@@ -74,9 +73,13 @@ func listen(ns *netns.NS, v *zone.View, out *forwarder) (*server, error) {
 		s.cancel()
 		return nil, err
 	}
+	return s, nil
+}
+
+// start begins to answer.
+func (s *server) start() {
 	s.wg.Go(s.serveUDP)
 	s.wg.Go(s.serveTCP)
-	return s, nil
 }
 
 // freebind lets a socket have the address while lo is still down.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
@@ -77,7 +78,7 @@ func (s *Service) Look(ctx context.Context) error {
 		// A namespace lives as long as our sockets are in it, so it is the path
 		// that tells whether the container does.
 		if v := s.snapshot.Views[name]; v == nil || inodes[name] != srv.inode {
-			s.stop(name, v)
+			s.stop(ctx, name, v)
 		}
 	}
 	for name, v := range s.snapshot.Views {
@@ -104,7 +105,7 @@ func living(records []*zone.Record) (out []*zone.Record, inodes map[string]uint6
 // serve begins to serve a container, or goes on with what has changed.
 func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
 	srv := s.servers[name]
-	if srv != nil && sameView(srv.scope.Load().View, v) {
+	if srv != nil && srv.knows(v) {
 		return
 	}
 	if f, ok := s.failed[name]; ok && sameView(f.view, v) && time.Since(f.at) < retry {
@@ -113,22 +114,52 @@ func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
 	delete(s.failed, name)
 	var err error
 	if srv == nil {
-		srv, err = listen(netns.At(v.Records[0].NetNS), v, s.out)
+		srv, err = listen(netns.At(v.Records[0].NetNS), s.out)
 	}
 	if err == nil {
-		old := srv.scope.Swap(newScope(v))
 		s.servers[name] = srv
-		if old.View == v || !sameRecords(old.View, v) {
-			err = srv.rules(v).Apply(ctx)
+		old := srv.scope.Swap(newScope(v))
+		if old == nil {
+			srv.start()
+		}
+		if old == nil || !sameRecords(old.View, v) {
+			err = srv.rules(v.Capture()).Apply(ctx)
 		}
 	}
 	if err != nil {
 		s.log.warn("cannot serve", "container", name, "error", err)
 		s.failed[name] = failure{v, time.Now()}
 		if srv != nil {
-			s.stop(name, v)
+			s.stop(ctx, name, v)
 		}
 	}
+}
+
+// Prepare opens the sockets of the container of an attachment, before its names
+// are known to the others: its first queries wait there for the next Look.
+func (s *Service) Prepare(ctx context.Context, m owner.Mark) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := m.Container()
+	if s.servers[name] != nil {
+		return nil
+	}
+	r, err := s.store.Read(m)
+	if err != nil {
+		return err
+	}
+	srv, err := listen(netns.At(r.NetNS), s.out)
+	if err != nil {
+		return err
+	}
+	s.servers[name] = srv
+	return srv.rules(r.Capture).Apply(ctx)
+}
+
+// knows reports whether the server answers by this view already.
+func (s *server) knows(v *zone.View) bool {
+	now := s.scope.Load()
+	return now != nil && sameView(now.View, v)
 }
 
 // sameView reports whether two views of a container say the same.
@@ -147,14 +178,14 @@ func sameRecords(a, b *zone.View) bool {
 }
 
 // stop ends the server of a container. Where that is only detached, its rules go.
-func (s *Service) stop(name string, v *zone.View) {
+func (s *Service) stop(ctx context.Context, name string, v *zone.View) {
 	srv := s.servers[name]
 	if srv == nil {
 		return
 	}
 	delete(s.servers, name)
 	if v == nil {
-		if err := srv.rules(srv.scope.Load().View).Remove(context.Background()); err != nil {
+		if err := srv.rules(false).Remove(context.WithoutCancel(ctx)); err != nil {
 			s.log.warn("cannot remove rules", "container", name, "error", err)
 		}
 	}

@@ -56,7 +56,9 @@ func (s *Service) State() State {
 	defer s.mu.Unlock()
 	out.Looks = s.looks
 	for _, srv := range s.servers {
-		out.Containers = append(out.Containers, srv.state())
+		if srv.scope.Load() != nil {
+			out.Containers = append(out.Containers, srv.state())
+		}
 	}
 	slices.SortFunc(out.Containers, func(a, b ContainerState) int { return cmp.Compare(a.ID, b.ID) })
 	return out

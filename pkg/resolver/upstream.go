@@ -71,8 +71,8 @@ func race(ctx context.Context, servers []*upstream, dial dialer, m *dns.Msg) (*d
 			u := order[started%len(order)]
 			started++
 			go func() {
-				m, err := u.ask(ctx, dial, m)
-				results <- result{m, err}
+				answer, err := u.ask(ctx, dial, m)
+				results <- result{answer, err}
 			}()
 			start.Reset(u.stagger(started%len(order) == 0))
 		case r := <-results:

@@ -102,7 +102,7 @@ func (v *View) service(name string, qtype uint16) Answer {
 	for _, h := range hosts {
 		a.TTL = min(a.TTL, h.ttl)
 		for _, t := range h.services {
-			if t.Service.Name == service && t.Protocol == protocol[1:] {
+			if t.Name == service && t.Protocol == protocol[1:] {
 				a.Rcode = dns.RcodeSuccess
 				if qtype == dns.TypeSRV {
 					a.SRV = append(a.SRV, Target{t.name, t.Port})

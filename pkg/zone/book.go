@@ -144,11 +144,11 @@ func (s Store) retract(m owner.Mark) error {
 	names, err := s.books(networkOf(m))
 	for _, name := range names {
 		err = errors.Join(err, s.edit(name, func(h *hosts) error {
-			err := h.drop(m)
-			if err == nil && !h.wanted() {
-				err = remove(s.hosts(name))
+			dropErr := h.drop(m)
+			if dropErr == nil && !h.wanted() {
+				return remove(s.hosts(name))
 			}
-			return err
+			return dropErr
 		}))
 	}
 	return err

@@ -235,7 +235,7 @@ func FuzzHosts(f *testing.F) {
 		defer func() { _ = h.file.Close() }()
 		m := owner.Mark("a/new/eth0")
 		before := h.others(m)
-		if err := h.add(m, "10.0.0.9\tnew new.a"); err != nil {
+		if err = h.add(m, "10.0.0.9\tnew new.a"); err != nil {
 			t.Fatal(err)
 		}
 		again, err := openHosts(path)
@@ -243,7 +243,7 @@ func FuzzHosts(f *testing.F) {
 			t.Fatalf("added: %+v, %v", again, err)
 		}
 		defer func() { _ = again.file.Close() }()
-		if err := again.drop(m); err != nil {
+		if err = again.drop(m); err != nil {
 			t.Fatal(err)
 		}
 		last, err := openHosts(path)

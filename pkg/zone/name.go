@@ -47,7 +47,9 @@ func isLabel(s string) bool {
 		return false
 	}
 	for _, c := range []byte(s) {
-		if !(c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') {
+		switch {
+		case c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z':
+		default:
 			return false
 		}
 	}

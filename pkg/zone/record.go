@@ -74,6 +74,9 @@ func ParseRecord(data []byte) (Record, error) {
 }
 
 func (r *Record) judge() error {
+	if err := r.judgeNames(); err != nil {
+		return err
+	}
 	if !r.Mark.Valid() || !r.Mark.OnNetwork(r.Network) {
 		return fmt.Errorf("record: mark %q is none of network %q", r.Mark, r.Network)
 	}
@@ -83,6 +86,15 @@ func (r *Record) judge() error {
 	if n := r.NetNSName; n != "" && (n != filepath.Base(n) || n == "." || n == "..") {
 		return fmt.Errorf("record: name of a namespace %q", n)
 	}
+	for _, a := range r.Addrs {
+		if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
+			return fmt.Errorf("record: address %s", a)
+		}
+	}
+	return nil
+}
+
+func (r *Record) judgeNames() error {
 	names := r.Names
 	if r.Domain != "" {
 		names = append(names[:len(names):len(names)], r.Domain)
@@ -95,11 +107,6 @@ func (r *Record) judge() error {
 	for _, s := range r.Services {
 		if !isLabel(s.Name) || !isLabel(s.Protocol) {
 			return fmt.Errorf("record: service %q, protocol %q", s.Name, s.Protocol)
-		}
-	}
-	for _, a := range r.Addrs {
-		if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
-			return fmt.Errorf("record: address %s", a)
 		}
 	}
 	return nil

@@ -159,11 +159,8 @@ func readRegular(path string) ([]byte, error) {
 func (s Store) Marks() (marks []owner.Mark, err error) {
 	containers, err := s.names()
 	for _, c := range containers {
-		of, err := s.MarksOf(c)
-		if err != nil {
-			return nil, err
-		}
-		marks = append(marks, of...)
+		of, ofErr := s.MarksOf(c)
+		marks, err = append(marks, of...), errors.Join(err, ofErr)
 	}
 	return marks, err
 }

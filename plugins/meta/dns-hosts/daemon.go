@@ -45,7 +45,7 @@ func daemon() error {
 		return err
 	}
 	defer w.close()
-	desk := newDesk(store, service, w.wake)
+	desk := newDesk(store, service)
 	defer desk.close()
 	return loop(ctx, log, service, w, desk)
 }
@@ -65,14 +65,12 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 			continue
 		case <-timer.C:
 		}
-		looked := desk.look()
 		if err := errors.Join(w.renew(service), desk.renew()); err != nil {
 			log.Warn("cannot watch", "error", err)
 		}
 		if err := service.Look(ctx); err != nil {
 			log.Warn("cannot read records; nothing changes", "error", err)
 		}
-		looked()
 		soon = false
 		timer.Reset(sweep)
 	}
@@ -80,7 +78,7 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 
 // alone makes sure that no other daemon runs.
 func alone() (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(daemonLock), 0o755); err != nil {
+	if err = os.MkdirAll(filepath.Dir(daemonLock), 0o755); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(daemonLock, os.O_CREATE|os.O_RDWR, 0o600)

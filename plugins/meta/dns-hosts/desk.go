@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,9 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/resolver"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
@@ -21,21 +22,17 @@ import (
 //
 //	state     the state, as JSON
 //	metrics   counters, as Prometheus takes them
-//	look      nothing, once the records have been read
+//	serve M   nothing, once the container of the attachment with mark M has its sockets
 type desk struct {
-	path    string
-	service *resolver.Service
-	wake    func()
-
+	path     string
+	service  *resolver.Service
 	listener net.Listener
-	mu       sync.Mutex
-	looks    chan struct{} // closed after the next look that begins
 }
 
 func socketPath(store zone.Store) string { return filepath.Join(store.Root, "daemon.sock") }
 
-func newDesk(store zone.Store, service *resolver.Service, wake func()) *desk {
-	return &desk{path: socketPath(store), service: service, wake: wake, looks: make(chan struct{})}
+func newDesk(store zone.Store, service *resolver.Service) *desk {
+	return &desk{path: socketPath(store), service: service}
 }
 
 // renew opens the socket, or opens it again if somebody has deleted it.
@@ -67,15 +64,6 @@ func (d *desk) close() {
 	}
 }
 
-// look begins a look. Those who asked before it began are told by done.
-func (d *desk) look() (done func()) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	asked := d.looks
-	d.looks = make(chan struct{})
-	return func() { close(asked) }
-}
-
 func (d *desk) serve(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -85,7 +73,7 @@ func (d *desk) serve(l net.Listener) {
 		go func() {
 			defer func() { _ = c.Close() }()
 			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-			line, err := bufio.NewReader(io.LimitReader(c, 64)).ReadString('\n')
+			line, err := bufio.NewReader(io.LimitReader(c, 2*owner.MaxMark)).ReadString('\n')
 			if err == nil {
 				_ = d.answer(c, strings.TrimSpace(line))
 			}
@@ -99,12 +87,9 @@ func (d *desk) answer(w io.Writer, question string) error {
 		return json.NewEncoder(w).Encode(d.service.State())
 	case "metrics":
 		return d.service.State().Metrics(w)
-	case "look":
-		d.mu.Lock()
-		looks := d.looks
-		d.mu.Unlock()
-		d.wake()
-		<-looks
+	}
+	if mark, ok := strings.CutPrefix(question, "serve "); ok && owner.Mark(mark).Valid() {
+		return d.service.Prepare(context.Background(), owner.Mark(mark))
 	}
 	return nil
 }
@@ -121,7 +106,7 @@ func daemonAnswers(store zone.Store) error {
 }
 
 // ask asks the daemon that runs.
-func ask(store zone.Store, question string) ([]byte, error) {
+func ask(store zone.Store, question string, patience time.Duration) ([]byte, error) {
 	c, err := net.DialTimeout("unix", socketPath(store), patience)
 	if err != nil {
 		return nil, err

@@ -22,16 +22,16 @@ func scopes(r *cni.Request) []state.Scope {
 
 // Resolve implements cni.Resolver: a runtime that passes no name has it in the
 // container's bundle.
-func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
+func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	if c.named || a.Owner.ContainerID == "" {
-		return nil
+		return ctx.Err()
 	}
 	for _, name := range slices.Backward(bundleNames(a.Owner.ContainerID)) {
 		if parsed, err := zone.ParseName(name); err == nil && !slices.Contains(c.names, parsed) {
 			c.names = slices.Insert(c.names, 0, parsed)
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // Plan implements cni.Config.
@@ -39,6 +39,7 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
 	if a.Prev != nil {
 		p.Own(zone.Entry{Store: zone.Default(), Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0})
+		p.Ensure(served{zone.Default(), a.Mark()})
 	}
 	return p
 }

@@ -19,7 +19,7 @@ func status(args []string) error {
 	if len(args) > 0 && args[0] == "metrics" {
 		question = "metrics"
 	}
-	answer, err := ask(zone.Default(), question)
+	answer, err := ask(zone.Default(), question, patience)
 	if err != nil {
 		return fmt.Errorf("the daemon does not answer; is it running? %w", err)
 	}
@@ -36,20 +36,21 @@ func status(args []string) error {
 
 func table(out io.Writer, s resolver.State) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CONTAINER\tNETWORKS\tNAMES\tADDRESSES\tQUERIES\tREFUSED")
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) } // Flush fails for all
+	line("CONTAINER\tNETWORKS\tNAMES\tADDRESSES\tQUERIES\tREFUSED")
 	for _, c := range s.Containers {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\n", zone.ShortID(c.ID), strings.Join(c.Networks, ","), strings.Join(c.Names, ","),
+		line("%s\t%s\t%s\t%s\t%d\t%d", zone.ShortID(c.ID), strings.Join(c.Networks, ","), strings.Join(c.Names, ","),
 			strings.Join(c.Addresses, ","), c.Queries, c.Refused)
 	}
-	fmt.Fprintln(w, "\nSERVER\tOF\tTIME\tFAILURES\tASKED\t")
+	line("\nSERVER\tOF\tTIME\tFAILURES\tASKED\t")
 	for _, u := range s.Upstreams {
 		of := u.Container
 		if of == "" {
 			of = "host"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t\n", u.Address, of, u.RTT, u.Failures, u.Asked)
+		line("%s\t%s\t%s\t%d\t%d\t", u.Address, of, u.RTT, u.Failures, u.Asked)
 	}
-	fmt.Fprintf(w, "\ncache: %d answers, %d bytes, %d hits, %d misses\nwithout an answer: %d; waiting: %d\n",
+	line("\ncache: %d answers, %d bytes, %d hits, %d misses\nwithout an answer: %d; waiting: %d",
 		s.Cache.Entries, s.Cache.Bytes, s.Cache.Hits, s.Cache.Misses, s.Failures, s.Waiting)
 	return w.Flush()
 }
