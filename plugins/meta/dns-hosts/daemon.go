@@ -65,7 +65,7 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 			continue
 		case <-timer.C:
 		}
-		if err := errors.Join(w.renew(service), desk.renew()); err != nil {
+		if err := errors.Join(w.renew(service), desk.renew(ctx)); err != nil {
 			log.Warn("cannot watch", "error", err)
 		}
 		if err := service.Look(ctx); err != nil {

@@ -36,7 +36,7 @@ func newDesk(store zone.Store, service *resolver.Service) *desk {
 }
 
 // renew opens the socket, or opens it again if somebody has deleted it.
-func (d *desk) renew() error {
+func (d *desk) renew(ctx context.Context) error {
 	if d.listener != nil {
 		if _, err := os.Stat(d.path); err == nil {
 			return nil
@@ -54,7 +54,7 @@ func (d *desk) renew() error {
 		return errors.Join(err, l.Close())
 	}
 	d.listener = l
-	go d.serve(l)
+	go d.serve(ctx, l)
 	return nil
 }
 
@@ -64,7 +64,7 @@ func (d *desk) close() {
 	}
 }
 
-func (d *desk) serve(l net.Listener) {
+func (d *desk) serve(ctx context.Context, l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -75,13 +75,13 @@ func (d *desk) serve(l net.Listener) {
 			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 			line, err := bufio.NewReader(io.LimitReader(c, 2*owner.MaxMark)).ReadString('\n')
 			if err == nil {
-				_ = d.answer(c, strings.TrimSpace(line))
+				_ = d.answer(ctx, c, strings.TrimSpace(line))
 			}
 		}()
 	}
 }
 
-func (d *desk) answer(w io.Writer, question string) error {
+func (d *desk) answer(ctx context.Context, w io.Writer, question string) error {
 	switch question {
 	case "state":
 		return json.NewEncoder(w).Encode(d.service.State())
@@ -89,7 +89,7 @@ func (d *desk) answer(w io.Writer, question string) error {
 		return d.service.State().Metrics(w)
 	}
 	if mark, ok := strings.CutPrefix(question, "serve "); ok && owner.Mark(mark).Valid() {
-		return d.service.Prepare(context.Background(), owner.Mark(mark))
+		return d.service.Prepare(ctx, owner.Mark(mark))
 	}
 	return nil
 }
