@@ -169,7 +169,7 @@ func (l *lab) damages(object string, now testnet.Snapshot) []damage {
 	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy":
 		out = iptablesDamages(words, now[object], l.pristine[object])
 	case "file":
-		out = leaseDamages(words[1])
+		out = append(leaseDamages(words[1]), nameDamages(words[1], now[object])...)
 	case "sysctl":
 		out = sysctlDamages(words[1], now[object], l.pristine[object])
 	}
@@ -445,6 +445,26 @@ func leaseDamages(path string) []damage {
 		{name: "delete lease " + name, command: "rm " + path, says: []string{name}},
 		{name: "change lease " + name, command: `printf 'somebody-else\r\neth0' > ` + path, says: []string{name}, undo: "rm " + path},
 	}
+}
+
+// nameDamages are for what dns-hosts has written, which nobody else changes.
+func nameDamages(path string, lines []string) []damage {
+	if !strings.HasPrefix(path, "/run/dockyard/dns/") && !strings.HasPrefix(path, "/etc/netns/") {
+		return nil
+	}
+	if len(lines) == 0 || strings.HasPrefix(lines[0], "d") {
+		return nil // a directory, or the lock
+	}
+	says := []string{path}
+	if strings.Contains(path, "@") {
+		says = append(says, "absent")
+	}
+	out := []damage{{name: "delete " + path, command: "rm " + path, says: says}}
+	if !strings.HasPrefix(lines[0], "-> ") {
+		out = append(out, damage{name: "overwrite " + path, command: "echo garbage > " + path, says: says},
+			damage{name: "empty " + path, command: ": > " + path, says: says})
+	}
+	return out
 }
 
 // sysctlDamages put those back that ADD has changed; of a new link, those that

@@ -20,6 +20,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
 	"github.com/dockyard-cni/dockyard/pkg/tuning"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
 var (
@@ -51,7 +52,7 @@ func masquerade() nat.Masquerade {
 // cases hold every type of resource to its contract; c1 is a container.
 func cases(c1 *netns.NS) []testnet.Case {
 	var all []testnet.Case
-	for _, some := range [][]testnet.Case{linkCases(c1), parentCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), tuningCases(), requirements()} {
+	for _, some := range [][]testnet.Case{linkCases(c1), parentCases(c1), routeCases(), overlayCases(), sysctlCases(), nftCases(), iptablesCases(), tuningCases(), nameCases(c1), requirements()} {
 		all = append(all, some...)
 	}
 	return all
@@ -316,6 +317,33 @@ func tuningCases() []testnet.Case {
 		"sysctl -qw net.ipv4.ip_local_port_range='1024 65001'": "ip_local_port_range",
 		"rm /run/tuning/*":                                     "absent",
 	}}}
+}
+
+func nameCases(c1 *netns.NS) []testnet.Case {
+	store := zone.Default()
+	record := zone.Record{
+		Mark: mark, Network: "net", ContainerID: "c1", NetNS: "/run/netns/c1", NetNSName: "c1", TTL: 5,
+		Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}, Names: []string{"web", "c1"},
+	}
+	const desk = "/run/dockyard/dns/containers/c1/"
+	return []testnet.Case{
+		{Resource: zone.Entry{Store: store, Record: record}, Role: state.Own, Breaks: map[string]string{
+			"rm " + desk + "net@eth0":                                 "absent",
+			"rm -r /run/dockyard/dns":                                 "absent",
+			"sed -i s/10.1.0.2/10.1.0.3/ " + desk + "net@eth0":        "net@eth0",
+			"rm " + desk + "hosts":                                    desk + "hosts",
+			"rm " + desk + "resolv.conf":                              desk + "resolv.conf",
+			"rm /run/dockyard/dns/hosts/net":                          "hosts/net",
+			"sed -i s/10.1.0.2/10.1.0.3/ /run/dockyard/dns/hosts/net": "hosts/net",
+			"sed -i /localhost/d /run/dockyard/dns/hosts/net":         "hosts/net",
+			"rm /etc/netns/c1/hosts":                                  "/etc/netns/c1/hosts",
+		}},
+		{Resource: nft.Resolver{NS: c1, Addr: netip.MustParseAddr(zone.Resolver), UDP: 5000, TCP: 5001, Capture: true}, Role: state.Ensure, Breaks: map[string]string{
+			inC1 + "nft flush chain ip dockyard-dns output":   "absent",
+			inC1 + "nft add rule ip dockyard-dns output drop": "rules",
+			inC1 + "nft delete table ip dockyard-dns":         "absent",
+		}},
+	}
 }
 
 // What a plan ensures before these is made by the contract itself.

@@ -196,7 +196,11 @@ func (l *lab) network(e example) *testnet.Network {
 	if err != nil {
 		l.Fatal(err)
 	}
-	n.Said = func(text string) { l.Errorf("not silent on success: %s", text) }
+	n.Said = func(text string) {
+		if !strings.Contains(text, noDaemon) {
+			l.Errorf("not silent on success: %s", text)
+		}
+	}
 	return n
 }
 
@@ -214,6 +218,10 @@ func (l *lab) look() testnet.Snapshot {
 	}
 	return s
 }
+
+// noDaemon is what dns-hosts says on STATUS where no daemon runs, as none does in
+// a lab: names work all the same.
+const noDaemon = "dns-hosts daemon: not running"
 
 func inside(container string) string { return "in " + container + ": " }
 

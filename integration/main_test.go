@@ -20,9 +20,11 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	testscript.Main(run{testnet.M{M: m}}, map[string]func(){
-		"trace":  testnet.Trace,
-		"answer": testnet.Answer,
-		"ask":    testnet.Ask,
+		"trace":      testnet.Trace,
+		"answer":     testnet.Answer,
+		"ask":        testnet.Ask,
+		"nameserver": testnet.NameServer,
+		"misbehave":  testnet.Misbehave,
 	})
 }
 

@@ -446,6 +446,12 @@ func (s *scene) clean() error {
 }
 
 func eventuallyCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if args[0] == "!" {
+		neg, args = true, args[1:]
+	}
+	if args[0] == "exec" {
+		args = args[1:]
+	}
 	var err error
 	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
 		if err = ts.Exec(args[0], args[1:]...); (err == nil) != neg {

@@ -50,7 +50,7 @@ build_reference
 build_empty
 ./build_linux.sh >&2
 ours=${OURS_BIN:-$PWD/bin}
-for plugin in bridge host-local portmap macvlan ipvlan; do
+for plugin in bridge host-local portmap macvlan ipvlan dns-hosts; do
     [[ -x $ours/$plugin ]] || { echo "bench: no $plugin in $ours" >&2; exit 1; }
 done
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$cache/bench" ./scripts/bench

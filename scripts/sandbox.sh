@@ -15,7 +15,7 @@ traces() {
     ip -o link | sed -e 's/^[0-9]*: //' -e '/^lo:/d'
     ip netns list
     nft list ruleset
-    find /run /var/lib/cni -type f ! -name '*lock' | sort
+    find /run /var/lib/cni /etc/netns -type f ! -name '*lock' | sort
     processes
 }
 
@@ -36,8 +36,9 @@ inside() {
     mount --make-rprivate /
     mount -t sysfs sysfs /sys # of the new network namespace
     mount -t tmpfs tmpfs /run
-    mkdir -p /var/lib/cni
+    mkdir -p /var/lib/cni /etc/netns
     mount -t tmpfs tmpfs /var/lib/cni
+    mount -t tmpfs tmpfs /etc/netns
     ip link set lo up
 
     local before after status=0

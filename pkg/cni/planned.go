@@ -66,7 +66,8 @@ type Linker interface {
 }
 
 // A Reporter is a Config of a chained plugin that adds to what earlier plugins
-// reported, or corrects it. Report is a pure function, called on ADD after Apply.
+// reported, such as a name server, or corrects it. Report is called on ADD after
+// Apply.
 type Reporter interface {
 	Report(*Attachment, *current.Result)
 }

@@ -45,6 +45,20 @@ func (n *NS) Open() error {
 	return n.open()
 }
 
+// Close lets go of the namespace before the process ends; n must not be used any
+// more.
+func (n *NS) Close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.handle != nil {
+		n.handle.Close()
+	}
+	if n.file != nil {
+		_ = n.file.Close()
+	}
+	n.file, n.handle = nil, nil
+}
+
 // ErrNotNamespace is wrapped by the error of a path that is no network namespace.
 var ErrNotNamespace = errors.New("not a network namespace")
 

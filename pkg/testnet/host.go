@@ -1,5 +1,5 @@
 // Package testnet gives each test a host of its own: a fresh network and mount
-// namespace with private /run, /var/lib/cni and /sys, so that tests run in
+// namespace with private /run, /var/lib/cni, /etc/netns and /sys, so that tests run in
 // parallel, see nothing of one another and leave nothing behind. It takes
 // snapshots of such a host, compares them, runs real plugin binaries on it by
 // libcni, and kills them or makes their system calls fail at a chosen point.
@@ -63,11 +63,13 @@ func privateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := os.MkdirAll("/var/lib/cni", 0o755); err != nil {
-		return err
+	for _, dir := range []string{"/var/lib/cni", "/etc/netns"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
 	}
 	// /sys/class/net shows the network namespace that sysfs was mounted from.
-	for _, m := range [][2]string{{"tmpfs", "/run"}, {"tmpfs", "/var/lib/cni"}, {"sysfs", "/sys"}} {
+	for _, m := range [][2]string{{"tmpfs", "/run"}, {"tmpfs", "/var/lib/cni"}, {"tmpfs", "/etc/netns"}, {"sysfs", "/sys"}} {
 		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m[1], err)
 		}

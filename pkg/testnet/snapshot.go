@@ -24,7 +24,7 @@ func (h *Host) Snapshot() Snapshot {
 	h.t.Helper()
 	s := Snapshot{}
 	h.network(s)
-	files(s, "/run", "/var/lib/cni")
+	files(s, "/run", "/var/lib/cni", "/etc/netns")
 	procs, err := strays()
 	if err != nil {
 		h.t.Fatal(err)
@@ -251,6 +251,9 @@ func files(s Snapshot, roots ...string) {
 }
 
 func content(path string, d fs.DirEntry) []string {
+	if target, err := os.Readlink(path); err == nil {
+		return []string{"-> " + target}
+	}
 	if !d.Type().IsRegular() || strings.HasPrefix(path, "/run/netns/") {
 		return []string{d.Type().String()}
 	}

@@ -23,6 +23,7 @@ type options struct {
 
 	containers int           // present on the full host
 	leases     int           // present in the full pool
+	names      int           // of containers that dns-hosts serves
 	mappings   int           // present on the host with many published ports
 	iptables   int           // the same for the reference's iptables backend
 	iterations int           // of what takes milliseconds
@@ -32,12 +33,12 @@ type options struct {
 }
 
 var full = options{
-	containers: 300, leases: 60000, mappings: 10000, iptables: 300,
+	containers: 300, names: 1000, leases: 60000, mappings: 10000, iptables: 300,
 	iterations: 30, slow: 7, rounds: 7, round: time.Second,
 }
 
 var quick = options{
-	containers: 5, leases: 500, mappings: 100, iptables: 50,
+	containers: 5, names: 50, leases: 500, mappings: 100, iptables: 50,
 	iterations: 3, slow: 3, rounds: 2, round: 200 * time.Millisecond,
 }
 
@@ -57,6 +58,7 @@ var rows = []row{
 	{"overlay", overlayRow},
 	{"processes", processRow},
 	{"start-up", startRow},
+	{"names", namesRow},
 	{"size", sizeRow},
 }
 

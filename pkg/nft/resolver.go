@@ -1,0 +1,161 @@
+package nft
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// ResolverMark is on packets of the resolver's own inside a container, which
+// must not be led back to it.
+const ResolverMark = 0xd0c4a2d
+
+const (
+	resolverTable = "dockyard-dns"
+	resolverPort  = 53
+)
+
+// A Resolver leads a container's queries to the resolver's sockets in its
+// namespace. It is a table of its own there:
+//
+//	table ip dockyard-dns {
+//	  chain output {
+//	    type nat hook output priority -100;
+//	    meta mark 0xd0c4a2d return
+//	    ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:<UDP>
+//	    ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:<TCP>
+//	  }
+//	}
+//
+// With Capture queries to other servers come to it too, but for those on the
+// container's own loopback.
+type Resolver struct {
+	NS       *netns.NS
+	Addr     netip.Addr
+	UDP, TCP uint16
+	Capture  bool
+}
+
+// Key implements state.Resource.
+func (r Resolver) Key() string { return "nft " + r.NS.String() + "table ip " + resolverTable }
+
+func (r Resolver) String() string {
+	return fmt.Sprintf("nsenter --net=%s nft add rule ip %s output %s", r.NS.Path(), resolverTable, r.describe())
+}
+
+// describe is what the rules are made of; each bears it.
+func (r Resolver) describe() string {
+	return fmt.Sprintf("%s udp %d tcp %d capture %t", r.Addr, r.UDP, r.TCP, r.Capture)
+}
+
+func (r Resolver) table() *nftables.Table {
+	return &nftables.Table{Name: resolverTable, Family: nftables.TableFamilyIPv4}
+}
+
+// closing is how many connections are closed at a time: each waits for the kernel,
+// on a thread.
+var closing = make(chan struct{}, 4)
+
+// conn returns a connection in the namespace, and what closes it, apart, as that
+// waits for the kernel.
+func (r Resolver) conn() (c *nftables.Conn, done func(), err error) {
+	fd, err := r.NS.FD()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err = nftables.New(nftables.WithNetNSFd(fd), nftables.AsLasting())
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, func() {
+		go func() {
+			closing <- struct{}{}
+			_ = c.CloseLasting()
+			<-closing
+		}()
+	}, nil
+}
+
+// Observe implements state.Resource.
+func (r Resolver) Observe(context.Context) (state.Diff, error) {
+	c, done, err := r.conn()
+	if err != nil {
+		return state.Same, err
+	}
+	defer done()
+	rules, err := c.GetRules(r.table(), &nftables.Chain{Name: "output", Table: r.table()})
+	if err != nil || len(rules) == 0 {
+		return state.Absent, absent(err)
+	}
+	diff := state.Differ("rules", len(rules), len(r.rules()))
+	for _, rule := range rules {
+		comment, _ := userdata.GetString(rule.UserData, userdata.TypeComment)
+		diff = state.First(diff, state.Differ("rule", comment, r.describe()))
+	}
+	return diff, nil
+}
+
+// Apply implements state.Resource.
+func (r Resolver) Apply(context.Context) error {
+	c, done, err := r.conn()
+	if err != nil {
+		return err
+	}
+	defer done()
+	t := c.AddTable(r.table())
+	ch := c.AddChain(&nftables.Chain{
+		Name: "output", Table: t, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+	})
+	c.FlushChain(ch)
+	for _, exprs := range r.rules() {
+		c.AddRule(&nftables.Rule{Table: t, Chain: ch, Exprs: exprs, UserData: userdata.AppendString(nil, userdata.TypeComment, r.describe())})
+	}
+	return c.Flush()
+}
+
+func (r Resolver) rules() []exprs {
+	toUs := rule(v4.loadDaddr(reg0), equal(reg0, r.Addr.AsSlice()))
+	out := []exprs{rule(meta(expr.MetaKeyMARK, reg0), equal(reg0, binaryutil.NativeEndian.PutUint32(ResolverMark)), back())}
+	out = append(out, r.lead(toUs)...)
+	if r.Capture {
+		own := rule(v4.loadDaddr(v4.after()), within(v4.after(), netip.MustParsePrefix("127.0.0.0/8")))
+		out = append(out, rule(own, back()))
+		out = append(out, r.lead(nil)...)
+	}
+	return out
+}
+
+// lead translates queries that match.
+func (r Resolver) lead(match exprs) (out []exprs) {
+	for _, by := range []struct {
+		proto byte
+		to    uint16
+	}{{unix.IPPROTO_UDP, r.UDP}, {unix.IPPROTO_TCP, r.TCP}} {
+		out = append(out, rule(match, l4proto(reg0), equal(reg0, []byte{by.proto}), thDport(reg0), equal(reg0, port(resolverPort)), exprs{
+			&expr.Immediate{Register: reg0, Data: r.Addr.AsSlice()},
+			&expr.Immediate{Register: reg0 + 1, Data: port(by.to)},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0, RegProtoMin: reg0 + 1, Specified: true},
+		}))
+	}
+	return out
+}
+
+// Remove implements state.Resource.
+func (r Resolver) Remove(context.Context) error {
+	c, done, err := r.conn()
+	if err != nil {
+		return err
+	}
+	defer done()
+	c.DelTable(r.table())
+	return absent(c.Flush())
+}

@@ -1,0 +1,252 @@
+// Package resolver answers the DNS queries of containers, by what a zone knows
+// and otherwise by asking other servers. Its sockets are inside of the containers'
+// network namespaces, at 127.0.0.11, so it serves whatever network they are on
+// and is reached by nobody else.
+package resolver
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+// A Service serves all containers that a store has records of.
+type Service struct {
+	store  zone.Store
+	reader *zone.Reader
+	out    *forwarder
+	log    *limitedLog
+
+	mu       sync.Mutex // of what follows
+	snapshot *zone.Snapshot
+	servers  map[string]*server // by container, as marks have it
+	failed   map[string]failure
+	looks    int
+}
+
+// A failure is a container that could not be served, and when to try again.
+type failure struct {
+	view *zone.View
+	at   time.Time
+}
+
+// retry is how long a container that cannot be served is left alone.
+const retry = 5 * time.Second
+
+// New returns a service that serves nobody before the first Look. resolvConf is
+// the path of the host's resolv.conf(5).
+func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
+	return &Service{
+		store: store, reader: store.Reader(), out: newForwarder(log, resolvConf), log: newLimitedLog(log),
+		servers: map[string]*server{}, failed: map[string]failure{},
+	}
+}
+
+// Look reads all records and serves the containers that have any. If they cannot
+// be read, nothing changes. A container that cannot be served does no harm to
+// the others.
+func (s *Service) Look(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	records, wiped, err := s.reader.Read()
+	if err != nil {
+		return err
+	}
+	if wiped {
+		s.restore(ctx, records)
+		if records, _, err = s.reader.Read(); err != nil {
+			return err
+		}
+	}
+	for m, err := range s.reader.Bad {
+		s.log.warn("no record", "mark", m, "error", err)
+	}
+	s.looks++
+	records, inodes := living(records)
+	s.snapshot = s.snapshot.Next(records)
+	for name, srv := range s.servers {
+		// A namespace lives as long as our sockets are in it, so it is the path
+		// that tells whether the container does.
+		if v := s.snapshot.Views[name]; v == nil || inodes[name] != srv.inode {
+			s.stop(ctx, name, v)
+		}
+	}
+	for name, v := range s.snapshot.Views {
+		s.serve(ctx, name, v)
+	}
+	return nil
+}
+
+// living leaves out records of containers whose namespace is gone: what nobody
+// answers at is not to be found. It returns which namespace each of the others
+// is in.
+func living(records []*zone.Record) (out []*zone.Record, inodes map[string]uint64) {
+	inodes = make(map[string]uint64, len(records))
+	for _, r := range records {
+		var st unix.Stat_t
+		if unix.Stat(r.NetNS, &st) == nil {
+			out = append(out, r)
+			inodes[r.Mark.Container()] = st.Ino
+		}
+	}
+	return out, inodes
+}
+
+// serve begins to serve a container, or goes on with what has changed.
+func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
+	srv := s.servers[name]
+	if srv != nil && srv.knows(v) {
+		return
+	}
+	if f, ok := s.failed[name]; ok && sameView(f.view, v) && time.Since(f.at) < retry {
+		return
+	}
+	delete(s.failed, name)
+	var err error
+	if srv == nil {
+		srv, err = listen(netns.At(v.Records[0].NetNS), s.out)
+	}
+	if err == nil {
+		s.servers[name] = srv
+		old := srv.scope.Swap(newScope(v))
+		if old == nil {
+			srv.start()
+		}
+		if old == nil || !sameRecords(old.View, v) {
+			err = srv.rules(v.Capture()).Apply(ctx)
+		}
+	}
+	if err != nil {
+		s.log.warn("cannot serve", "container", name, "error", err)
+		s.failed[name] = failure{v, time.Now()}
+		if srv != nil {
+			s.stop(ctx, name, v)
+		}
+	}
+}
+
+// Prepare opens the sockets of the container of an attachment, before its names
+// are known to the others: its first queries wait there for the next Look.
+func (s *Service) Prepare(ctx context.Context, m owner.Mark) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := m.Container()
+	if s.servers[name] != nil {
+		return nil
+	}
+	r, err := s.store.Read(m)
+	if err != nil {
+		return err
+	}
+	srv, err := listen(netns.At(r.NetNS), s.out)
+	if err != nil {
+		return err
+	}
+	s.servers[name] = srv
+	return srv.rules(r.Capture).Apply(ctx)
+}
+
+// knows reports whether the server answers by this view already.
+func (s *server) knows(v *zone.View) bool {
+	now := s.scope.Load()
+	return now != nil && sameView(now.View, v)
+}
+
+// sameView reports whether two views of a container say the same.
+func sameView(a, b *zone.View) bool { return sameRecords(a, b) && a.SameZones(b) }
+
+func sameRecords(a, b *zone.View) bool {
+	if len(a.Records) != len(b.Records) {
+		return false
+	}
+	for i := range a.Records {
+		if a.Records[i] != b.Records[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// stop ends the server of a container. Where that is only detached, its rules go.
+func (s *Service) stop(ctx context.Context, name string, v *zone.View) {
+	srv := s.servers[name]
+	if srv == nil {
+		return
+	}
+	delete(s.servers, name)
+	if v == nil {
+		if err := srv.rules(false).Remove(context.WithoutCancel(ctx)); err != nil {
+			s.log.warn("cannot remove rules", "container", name, "error", err)
+		}
+	}
+	s.out.forget(name)
+	srv.close()
+}
+
+// restore writes the records again that somebody has deleted with the whole
+// directory, of attachments that are still there.
+func (s *Service) restore(ctx context.Context, found []*zone.Record) {
+	if s.snapshot == nil {
+		return
+	}
+	there := map[string]bool{}
+	for _, r := range found {
+		there[string(r.Mark)] = true
+	}
+	for _, v := range s.snapshot.Views {
+		for _, r := range v.Records {
+			if there[string(r.Mark)] || !attached(r) {
+				continue
+			}
+			if err := (zone.Entry{Store: s.store, Record: *r}).Apply(ctx); err != nil {
+				s.log.warn("cannot restore", "mark", r.Mark, "error", err)
+			}
+		}
+	}
+}
+
+// attached reports whether the interface of a record still has its addresses.
+func attached(r *zone.Record) bool {
+	ns := netns.At(r.NetNS)
+	defer ns.Close()
+	has := false
+	err := ns.Do(func() (err error) {
+		has, err = hasAddrs(r)
+		return err
+	})
+	return err == nil && has
+}
+
+// Close ends all servers, and leaves the rules: the next daemon makes them its.
+func (s *Service) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, srv := range s.servers {
+		delete(s.servers, name)
+		srv.close()
+	}
+}
+
+// NamespaceDirs lists the directories in which the namespaces of containers have
+// their names.
+func (s *Service) NamespaceDirs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dirs := map[string]bool{}
+	if s.snapshot != nil {
+		for _, v := range s.snapshot.Views {
+			dirs[filepath.Dir(v.Records[0].NetNS)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(dirs))
+}

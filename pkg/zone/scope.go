@@ -1,0 +1,80 @@
+package zone
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+)
+
+// Scope finds the entries of attachments: by their records, and where those are
+// lost by their lines in hosts files. netns is the name under which ip-netns(8)
+// knows the namespace of the attachment in question, "" if that is not known.
+func (s Store) Scope(netns string) state.Scope { return scope{s, netns} }
+
+type scope struct {
+	Store
+	netns string
+}
+
+// Of implements state.Scope.
+func (s scope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
+	// What ADD left that was killed early counts too.
+	for _, path := range []string{s.path(m), s.container(m.Container()), filepath.Join(s.Containers(), fresh), s.hosts(fresh)} {
+		if _, err := os.Lstat(path); err == nil {
+			return []state.Found{s.found(m)}, nil
+		}
+	}
+	if s.netns != "" && s.offered(m.Container(), filepath.Join(s.NetNS, s.netns), hostsFile) {
+		return []state.Found{s.found(m)}, nil
+	}
+	names, err := s.books(networkOf(m))
+	for _, name := range names {
+		if slices.Contains(s.marksIn(name), m) {
+			return []state.Found{s.found(m)}, nil
+		}
+	}
+	return nil, err
+}
+
+func (s scope) found(m owner.Mark) state.Found {
+	return state.Found{Mark: m, Resource: Entry{Store: s.Store, Record: Record{Mark: m}, netns: s.netns}}
+}
+
+// marksIn lists the attachments that a hosts file has lines of.
+func (s scope) marksIn(name string) (marks []owner.Mark) {
+	data, _ := os.ReadFile(s.hosts(name)) // gone: no lines
+	for _, l := range parseLines(data) {
+		if l.mark != "" {
+			marks = append(marks, l.mark)
+		}
+	}
+	return marks
+}
+
+// All implements state.Scope.
+func (s scope) All(context.Context) ([]state.Found, error) {
+	marks, err := s.Marks()
+	dir, openErr := os.Open(s.hostsDir())
+	if openErr != nil {
+		return s.all(marks), errors.Join(err, ignore(openErr))
+	}
+	defer func() { _ = dir.Close() }()
+	names, readErr := dir.Readdirnames(-1)
+	for _, name := range names {
+		marks = append(marks, s.marksIn(name)...)
+	}
+	slices.Sort(marks)
+	return s.all(slices.Compact(marks)), errors.Join(err, readErr)
+}
+
+func (s scope) all(marks []owner.Mark) (out []state.Found) {
+	for _, m := range marks {
+		out = append(out, s.found(m))
+	}
+	return out
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/resolver"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+const (
+	resolvConf = "/etc/resolv.conf"
+	daemonLock = "/run/dockyard/dns-hosts.lock"
+	settle     = 5 * time.Millisecond // what changes together is looked at once
+	sweep      = time.Second          // what nobody tells of is seen all the same
+)
+
+// daemon serves all containers until a signal comes. Events only wake it; what
+// there is to do it finds by looking.
+func daemon() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	unlock, err := alone()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	store := zone.Default()
+	service := resolver.New(store, resolvConf, log)
+	defer service.Close()
+	w, err := newWatcher(store)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	desk := newDesk(store, service)
+	defer desk.close()
+	return loop(ctx, log, service, w, desk)
+}
+
+// loop looks soon after each event, and now and then without one.
+func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *watcher, desk *desk) error {
+	timer, soon := time.NewTimer(0), true
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.woken:
+			if !soon {
+				soon = true
+				timer.Reset(settle)
+			}
+			continue
+		case <-timer.C:
+		}
+		if err := errors.Join(w.renew(service), desk.renew(ctx)); err != nil {
+			log.Warn("cannot watch", "error", err)
+		}
+		if err := service.Look(ctx); err != nil {
+			log.Warn("cannot read records; nothing changes", "error", err)
+		}
+		soon = false
+		timer.Reset(sweep)
+	}
+}
+
+// alone makes sure that no other daemon runs.
+func alone() (unlock func(), err error) {
+	if err = os.MkdirAll(filepath.Dir(daemonLock), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(daemonLock, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another daemon runs: lock %s: %w", daemonLock, err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// A watcher tells that something may have changed.
+type watcher struct {
+	store zone.Store
+	fs    *fsnotify.Watcher
+	woken chan struct{}
+}
+
+func newWatcher(store zone.Store) (*watcher, error) {
+	fs, err := fsnotify.NewBufferedWatcher(256)
+	if err != nil {
+		return nil, err
+	}
+	w := &watcher{store, fs, make(chan struct{}, 1)}
+	go func() {
+		for range fs.Events {
+			w.wake()
+		}
+	}()
+	go func() {
+		for range fs.Errors { // events were lost: the same as any
+			w.wake()
+		}
+	}()
+	return w, nil
+}
+
+func (w *watcher) wake() {
+	select {
+	case w.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) close() { _ = w.fs.Close() }
+
+// renew watches the records, and where namespaces have their names: both may be
+// deleted and made again.
+func (w *watcher) renew(service *resolver.Service) error {
+	if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
+		return err
+	}
+	want := map[string]bool{w.store.Containers(): true}
+	for _, dir := range service.NamespaceDirs() {
+		if !strings.HasPrefix(dir, "/proc/") { // tells nothing
+			want[dir] = true
+		}
+	}
+	var errs []error
+	for _, dir := range w.fs.WatchList() {
+		if !want[dir] {
+			errs = append(errs, w.fs.Remove(dir))
+		}
+	}
+	for dir := range want {
+		if err := w.fs.Add(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/resolver"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+func scopes(r *cni.Request) []state.Scope {
+	store := zone.Default()
+	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), resolver.RulesScope(store, func() bool { return daemonAnswers(store) == nil })}
+}
+
+// Resolve implements cni.Resolver: a runtime that passes no name has it in the
+// container's bundle.
+func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
+	if c.named || a.Owner.ContainerID == "" {
+		return ctx.Err()
+	}
+	for _, name := range slices.Backward(bundleNames(a.Owner.ContainerID)) {
+		if parsed, err := zone.ParseName(name); err == nil && !slices.Contains(c.names, parsed) {
+			c.names = slices.Insert(c.names, 0, parsed)
+		}
+	}
+	return ctx.Err()
+}
+
+// Plan implements cni.Config.
+func (c *config) Plan(a *cni.Attachment) state.Plan {
+	var p state.Plan
+	if a.Prev != nil {
+		p.Own(zone.Entry{Store: zone.Default(), Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0})
+		p.Ensure(served{zone.Default(), a.Mark()})
+	}
+	return p
+}
+
+func (c *config) record(a *cni.Attachment) zone.Record {
+	r := zone.Record{
+		Mark: a.Mark(), Network: a.Owner.Network, ContainerID: a.Owner.ContainerID, NetNS: a.NetNS.Path(),
+		Names: c.allNames(a), Domain: c.DomainName, TTL: uint32(c.TTL), Services: c.services,
+		Servers: c.servers, Internal: c.Internal, Capture: c.Capture,
+		Search: c.search, Options: c.options, Unique: c.UniqueNames,
+	}
+	if len(r.Servers) == 0 {
+		r.Servers = c.judgeServers("", a.Prev.DNS.Nameservers, &conf.Report{})
+	}
+	if c.NetNSFiles {
+		r.NetNSName = netnsName(a.NetNS.Path())
+	}
+	for _, ip := range a.IPs {
+		r.Addrs = append(r.Addrs, ip.Prefix.Addr())
+	}
+	return r
+}
+
+// allNames ends with the short ID, as Docker has it. Where that is no name, and
+// there is no other, it is the mark's hash.
+func (c *config) allNames(a *cni.Attachment) []string {
+	names := slices.Clone(c.names)
+	short, err := zone.ParseName(zone.ShortID(a.Owner.ContainerID))
+	if err != nil {
+		short = a.Mark().Hash()[:12]
+	}
+	if !slices.Contains(names, short) {
+		names = append(names, short)
+	}
+	return names
+}
+
+// Report implements cni.Reporter: the container is to ask the resolver, and it
+// alone, as a C library that asks several takes the first answer.
+func (c *config) Report(_ *cni.Attachment, res *current.Result) {
+	res.DNS = types.DNS{
+		Nameservers: []string{zone.Resolver}, Domain: res.DNS.Domain,
+		Search: c.search, Options: c.options,
+	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// Warnings implements cni.Warner. ADD does without the daemon, as hosts files do;
+// but the container has no other server to ask.
+func (c *config) Warnings(context.Context) []string {
+	if err := daemonAnswers(zone.Default()); err != nil {
+		return []string{"dns-hosts daemon: not running (" + err.Error() + "): containers find one another by hosts files alone, and no other names"}
+	}
+	return nil
+}

@@ -1,0 +1,16 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
+)
+
+var planned = cni.Planned{New: newConfig, Scopes: scopes}
+
+func TestPlan(t *testing.T) { plan.Test(t, planned) }
+
+func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, planned) }
+
+func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "dns-hosts", planned) }
