@@ -1,5 +1,5 @@
 // Package link is network links as resources: bridges, veth pairs, bridge
-// ports. Links are named by (namespace, name) and looked up when used, so a
+// ports, and limits of what passes. Links are named by (namespace, name) and looked up when used, so a
 // plan that holds one can be made without privilege.
 package link
 
