@@ -5,6 +5,8 @@
 #   scripts/bench.sh                  everything
 #   scripts/bench.sh -quick           few iterations, small numbers: does it work at all
 #   scripts/bench.sh -run 'chain|size'   some rows
+#   scripts/bench.sh -clients         how long containers take to start, with nerdctl,
+#                                     containerd's CRI and podman
 #
 # OURS_BIN names another directory of plugins to take for ours.
 set -euo pipefail
@@ -15,7 +17,7 @@ need_modules
 need_go
 
 REFERENCE_VERSION=v1.9.1
-REFERENCE_PLUGINS=(main/bridge main/loopback main/macvlan main/ipvlan ipam/host-local meta/portmap meta/firewall meta/tuning)
+REFERENCE_PLUGINS=(main/bridge main/loopback main/macvlan main/ipvlan ipam/host-local meta/portmap meta/firewall meta/tuning meta/bandwidth)
 cache=$PWD/.cache
 reference=$cache/reference-$REFERENCE_VERSION
 
@@ -53,6 +55,9 @@ ours=${OURS_BIN:-$PWD/bin}
 for plugin in bridge host-local portmap macvlan ipvlan dns-hosts; do
     [[ -x $ours/$plugin ]] || { echo "bench: no $plugin in $ours" >&2; exit 1; }
 done
+if [[ ${1:-} == -clients ]]; then
+    REFERENCE_BIN=$reference/bin DOCKYARD_BIN=$ours exec integration/clients/run.sh bench
+fi
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$cache/bench" ./scripts/bench
 exec scripts/sandbox.sh "$cache/bench" -ours "$ours" -reference "$reference/bin" \
     -empty "$cache/empty/empty" -cnitool "$PWD/bin/cnitool" "$@"

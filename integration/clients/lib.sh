@@ -102,6 +102,24 @@ $sandbox
 CONF
 }
 
+# podman_config lets podman use CNI, and run where root cannot do everything.
+podman_config() {
+    cat >/etc/containers/containers.conf <<CONF
+[containers]
+default_ulimits = ["nofile=1024:4096", "nproc=4096:8192"]
+[network]
+network_backend = "cni"
+cni_plugin_dirs = ["$plugins"]
+network_config_dir = "/etc/cni/net.d"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+CONF
+    printf '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' >/etc/containers/storage.conf
+    echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
+}
+
 # traces prints what belongs to attachments: links, rules and elements by their
 # marks, leases, saved values, namespaces.
 traces() {

@@ -4,20 +4,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 install_plugins
 
-cat >/etc/containers/containers.conf <<CONF
-[containers]
-default_ulimits = ["nofile=1024:4096", "nproc=4096:8192"]
-[network]
-network_backend = "cni"
-cni_plugin_dirs = ["$plugins"]
-network_config_dir = "/etc/cni/net.d"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-CONF
-printf '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' >/etc/containers/storage.conf
-echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
+podman_config
 image=localhost/busybox:1
 run() { need podman run -d --name "$@"; }
 serve() { echo "echo $1 > /tmp/index.html; httpd -f -p 80 -h /tmp"; } # TEXT

@@ -48,6 +48,7 @@ with_published_parts() {
 # tools_for CLIENT: builds what the client's test needs.
 tools_for() {
     case $1 in
+    bench) tools_for containerd2 && tools_for nerdctl ;;
     containerd*) build_module sigs.k8s.io/cri-tools $CRICTL_VERSION ./cmd/crictl crictl true ;;
     nerdctl) build_module github.com/containerd/nerdctl/v2 $NERDCTL_VERSION ./cmd/nerdctl nerdctl without_tigron ;;
     kubelet) build_module k8s.io/kubernetes $KUBELET_VERSION ./cmd/kubelet kubelet with_published_parts ;;
@@ -62,7 +63,7 @@ tools_for() {
 export CRICTL_VERSION=v1.30.0 NERDCTL_VERSION=v2.3.5 CONTAINERD_VERSION=v2.4.2 KUBELET_VERSION=v1.30.0
 
 clients=("$@")
-((${#clients[@]})) || mapfile -t clients < <(cd integration/clients && ls -- *.sh | grep -vxE 'run.sh|lib.sh' | sed 's/\.sh$//')
+((${#clients[@]})) || mapfile -t clients < <(cd integration/clients && ls -- *.sh | grep -vxE 'run.sh|lib.sh|bench.sh' | sed 's/\.sh$//')
 status=0
 for client in "${clients[@]}"; do
     echo "-- $client"

@@ -1,5 +1,6 @@
 // Package link is network links as resources: bridges, veth pairs, bridge
-// ports, sub-interfaces and what they share. Links are named by (namespace, name) and looked up when used, so a
+// ports, sub-interfaces and what they share, limits of what passes. Links are
+// named by (namespace, name) and looked up when used, so a
 // plan that holds one can be made without privilege.
 package link
 
