@@ -50,7 +50,7 @@ func (c *Config) Resolve(_ context.Context, a *cni.Attachment) error {
 		return nil
 	}
 	if c.Chains && a.Prev != nil && !a.Checking {
-		if len(a.Prev.Interfaces) != 1 || a.Prev.Interfaces[0].Name == "" {
+		if len(a.Prev.Interfaces) != 1 {
 			return cni.Errorf(cni.CodeConfig, "master: missing, and prevResult has %d interfaces, want the one that is to be the master", len(a.Prev.Interfaces))
 		}
 		var rep conf.Report
