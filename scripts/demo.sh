@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Shows a network at work: two containers, an HTTP server, a published port, a
-# second network that comes and goes, and nothing left at the end. As root.
+# second network with names that comes and goes, and nothing left at the end. As
+# root.
 #
 #   scripts/demo.sh                                      conf-examples/bridge.conflist
 #   scripts/demo.sh conf-examples/bridge-dual-stack.conflist
@@ -182,6 +183,7 @@ cleanup() {
     *) printf '\nFailed in: %s. Cleaning up.\n' "$doing" >&2 ;;
     esac
     stop_servers
+    stop_names
     for it in "${attached[@]}"; do
         # shellcheck disable=SC2086 # three words
         cnitool del $it 2>/dev/null || true
@@ -203,11 +205,12 @@ inside() {
     mkdir -p /run/demo/net.d
     local network second second_file capabilities='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'
     network=$(read_conflist "$conflist")
-    second_file=conf-examples/bridge-user.conflist
+    second_file=conf-examples/bridge-dns.conflist
     if [[ $(jq -r .name $second_file) == "$network" ]]; then second_file=conf-examples/bridge.conflist; fi
     second=$(read_conflist $second_file)
     if [[ -e ${conflist%.conflist}.args.json ]]; then capabilities=$(cat "${conflist%.conflist}.args.json"); fi
-    publishes=false
+    named=false publishes=false
+    if [[ $(jq '[.plugins[].type] | index("dns-hosts")' $second_file) != null ]]; then named=true; fi
     if [[ $(plugin portmap capabilities '{}' | jq '.portMappings == true') == true ]] &&
         jq -e 'any(.portMappings[]?; .hostPort == 8080 and .containerPort == 80)' <<<"$capabilities" >/dev/null; then
         publishes=true
@@ -258,12 +261,19 @@ story() {
     fi
 
     step "Connect client to a second network, $second, while it runs"
-    attach db eth0 "$second" '{}'
-    addr=$(addresses)
+    if $named; then start_names; fi
+    attach db eth0 "$second" '{"aliases":["db"]}'
+    addr=$(addresses | head -n1)
     serve db 80
     refused client "$addr" 80 "networks are isolated from one another"
-    attach client eth1 "$second" '{}'
+    if $named; then nameless client db "and so are their names"; fi
+    attach client eth1 "$second" '{"aliases":["client"]}'
     reaches client "$addr" 80 "client is on both networks now"
+    if $named; then
+        resolves client db "$addr" "by name"
+        resolves client db.$second "$addr" "and by the network's"
+        reaches client db 80 "so names will do"
+    fi
     for addr in "${addrs[@]}"; do talk_to_peers "$addr"; done
 
     step "Disconnect client from $second"
@@ -272,10 +282,12 @@ story() {
     [[ -z $(ip -n client -o link show eth1 2>/dev/null) ]] || fail "eth1 is still there"
     ok "eth1 is gone from client"
     refused client "$addr" 80 "isolated again"
+    if $named; then nameless client db "the name is gone with the network"; fi
     for addr in "${addrs[@]}"; do talk_to_peers "$addr"; done
 
     step "Detach everything, and see what is left"
     stop_servers
+    stop_names
     detach db eth0 "$second"
     detach client eth0 "$network"
     detach web eth0 "$network"

@@ -101,6 +101,41 @@ refused() {
     printf '   ✓ %-7s ↛ %-30s %s\n' "$1" "$(url "$2" "$3")" "no answer, as it should be  ($4)"
 }
 
+daemon=""
+
+# start_names starts the daemon that answers for names of containers.
+start_names() {
+    bin/dns-hosts daemon 2>/run/demo/dns-hosts.log &
+    daemon=$!
+}
+
+stop_names() {
+    [[ -z $daemon ]] || { kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null; } || true
+    daemon=""
+}
+
+# ask_name MACHINE NAME: what its name server says, and what its C library.
+ask_name() { at "$1" dig +short +time=1 +tries=2 "$2" A; at "$1" getent ahostsv4 "$2" | awk '{ print $1; exit }'; }
+
+# resolves FROM NAME ADDRESS WHY: both must say so, at once but for a busy machine.
+# nameless FROM NAME WHY: neither the daemon nor the hosts file must know it.
+resolves() {
+    local tries answer
+    for tries in {1..20}; do
+        answer=$(ask_name "$1" "$2" | sort -u)
+        [[ $answer != "$3" ]] || { printf '   ✓ %-7s → %-30s %s\n' "$1" "$2" "is $3  ($4)"; return; }
+        sleep 0.1
+    done
+    fail "in $1, $2 is \"$answer\", want $3 ($4)"
+}
+
+nameless() {
+    local answer
+    answer=$(at "$1" dig @127.0.0.11 +short +time=1 +tries=1 "$2" A | grep -E '^[0-9.]+$' || at "$1" grep -w "$2" /etc/hosts) || true
+    [[ -z $answer ]] || fail "in $1, $2 is $answer, but must not be known ($3)"
+    printf '   ✓ %-7s ↛ %-30s %s\n' "$1" "$2" "no such name, as it should be  ($3)"
+}
+
 # traces prints, one a line, all that attachments could leave on the host: links,
 # addresses, files of leases and results, and of the firewall every table and
 # every element or rule that bears a comment.
@@ -108,6 +143,7 @@ traces() {
     ip -j link | jq -r '.[] | "link \(.ifname)"'
     ip -j addr | jq -r '.[] | .ifname as $l | .addr_info[] | select(.scope == "global") | "address \(.local)/\(.prefixlen) on \($l)"'
     find /var/lib/cni -type f ! -name '*lock' -printf 'file %p\n'
+    find /run/dockyard/dns/containers /run/dockyard/dns/hosts /etc/netns -mindepth 1 -printf 'file %p\n' 2>/dev/null || true
     nft -j list ruleset | jq -r '.nftables[]
         | ((.table // empty) | "table \(.family) \(.name)"),
           ((.set // .map // .rule // empty) as $in | ($in | .. | objects | .comment? // empty | strings)
