@@ -303,10 +303,16 @@ func (s *scene) ask(ns, network, address string, within time.Duration) (string, 
 	return strings.TrimSpace(string(out)), err
 }
 
-const (
-	patience = 3 * time.Second        // for what must work, on a busy machine
-	denial   = 600 * time.Millisecond // for what must not: a refusal or a drop
-)
+// patience is for what must work, on a busy machine; denial for what must not: a
+// refusal or a drop. An emulated machine is slower by ten times.
+var patience, denial = waits()
+
+func waits() (patience, denial time.Duration) {
+	if left != "" {
+		return 50 * time.Second, 3 * time.Second
+	}
+	return 5 * time.Second, 600 * time.Millisecond
+}
 
 func fetchCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {

@@ -74,7 +74,7 @@ func orAbsent(s string) string {
 // again applies what is there: ensured again, owned not twice.
 func (c Case) again(t *testing.T, h *Host) {
 	t.Helper()
-	before := h.Snapshot()
+	before := h.settled()
 	err := c.Apply(context.Background())
 	if c.Role == state.Own {
 		if !errors.Is(err, state.ErrExists) {
@@ -87,6 +87,21 @@ func (c Case) again(t *testing.T, h *Host) {
 		t.Errorf("%s: a second Apply: %v", c, err)
 	}
 	c.same(t, "a second Apply")
+}
+
+// settled is a snapshot of a host that the kernel has done with: the local route
+// of an IPv6 address, for one, comes after the address.
+func (h *Host) settled() Snapshot {
+	h.t.Helper()
+	before := h.Snapshot()
+	for range 20 {
+		now := h.Snapshot()
+		if Equal(before, now) == nil {
+			break
+		}
+		before = now
+	}
+	return before
 }
 
 // mend puts right what was broken: Apply of what is ensured, and of what is
