@@ -184,10 +184,12 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
 	}
-	res := *r.Prev
-	if rep, ok := c.(Reporter); ok {
-		rep.Report(a, &res)
+	rep, ok := c.(Reporter)
+	if !ok {
+		return r.Prev, nil
 	}
+	res := *r.Prev
+	rep.Report(a, &res)
 	return &res, nil
 }
 
