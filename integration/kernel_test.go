@@ -142,7 +142,7 @@ func needs(t testing.TB, conflist []byte) (features []feature) {
 		if p.Type == "ipvlan" {
 			features = append(features, ipvlanLinks)
 		}
-		if p.Master == "" && p.Internal && p.Type != "bridge" {
+		if p.Master == "" && p.Internal && (p.Type == "macvlan" || p.Type == "ipvlan") {
 			features = append(features, dummyLinks)
 		}
 	}

@@ -216,6 +216,30 @@ func TestAddChained(t *testing.T) {
 	}
 }
 
+// A reporting is that of a chained plugin that adds to the result.
+type reporting struct{ chained }
+
+func (*reporting) Report(a *Attachment, res *current.Result) {
+	res.DNS.Nameservers = append([]string{string(a.Mark())}, res.DNS.Nameservers...)
+}
+
+// What a chained plugin reports is in its result, and not in prevResult.
+func TestAddReports(t *testing.T) {
+	allowOwnNetNS(t)
+	p := plugin(&stage{}, false)
+	p.New = func() Config { return &reporting{chained{stage: &stage{}}} }
+	r := request(t, `{"cniVersion": "1.1.0", "name": "net", "type": "test", "number": 1}`)
+	r.Prev = dual(t)
+	before := slices.Clone(r.Prev.DNS.Nameservers)
+	res, err := p.Add(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := append([]string{"net/c1/eth0"}, before...); !slices.Equal(res.DNS.Nameservers, want) || !slices.Equal(r.Prev.DNS.Nameservers, before) {
+		t.Errorf("result %v, prevResult %v; want %v, and %v as it was", res.DNS, r.Prev.DNS, want, before)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	allowOwnNetNS(t)
 	verbs := installIPAM(t)

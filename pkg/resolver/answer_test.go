@@ -3,8 +3,6 @@ package resolver
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -34,7 +32,7 @@ func aServer() (*server, *scope) {
 		add(fmt.Sprintf("m%d", i), fmt.Sprintf("many%d", i), "many")
 	}
 	v := (*zone.Snapshot)(nil).Next(records).Views["c1"]
-	return &server{out: newForwarder(slog.New(slog.NewTextHandler(io.Discard, nil)), "/nonexistent")}, newScope(v)
+	return &server{out: newForwarder(silent(), "/nonexistent")}, newScope(v)
 }
 
 func pack(t testing.TB, m *dns.Msg) []byte {
@@ -232,4 +230,39 @@ func TestLifetime(t *testing.T) {
 			t.Errorf("%v: %v, want %v", c.m.String(), got, c.want)
 		}
 	}
+}
+
+// Whatever another server says, what is kept of it can be told to a client.
+func FuzzEntry(f *testing.F) {
+	for _, text := range []string{"x. 60 IN A 192.0.2.1", "x. 60 IN CNAME y.x.", "x. 60 IN TXT \"\"", "x. 5 IN SOA a. b. 1 2 3 4 30"} {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		m := new(dns.Msg).SetQuestion("x.", dns.TypeA)
+		m.Answer, m.Ns = []dns.RR{rr, rr}, []dns.RR{rr}
+		f.Add(pack(f, m.SetEdns0(4096, true)))
+	}
+	var q question
+	if _, ok := q.read(pack(f, new(dns.Msg).SetQuestion("X.", dns.TypeA))); !ok {
+		f.Fatal("no question")
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		m := new(dns.Msg)
+		if m.Unpack(said) != nil {
+			return
+		}
+		m.Question = []dns.Question{{Name: "x.", Qtype: dns.TypeA, Qclass: dns.ClassINET}}
+		now := time.Now()
+		e, err := newEntry(m, now)
+		if err != nil {
+			return
+		}
+		for _, limit := range []int{minSize, dns.MaxMsgSize} {
+			b := e.answer(nil, &q, limit, now.Add(time.Second))
+			if got := new(dns.Msg); got.Unpack(b) != nil || len(b) > limit || got.Question[0].Name != "X." {
+				t.Errorf("limit %d: %d bytes, %v", limit, len(b), got)
+			}
+		}
+	})
 }

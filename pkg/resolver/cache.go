@@ -46,6 +46,9 @@ func newEntry(m *dns.Msg, now time.Time) (*entry, error) {
 	m.Extra = withoutOPT(m.Extra)
 	m.Compress = true
 	wire, err := m.Pack()
+	if err == nil {
+		err = new(dns.Msg).Unpack(wire) // not all that the package takes is packed well
+	}
 	if err != nil {
 		return nil, err
 	}

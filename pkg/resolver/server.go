@@ -54,6 +54,7 @@ func listen(ns *netns.NS, out *forwarder) (*server, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	err := ns.Do(func() (err error) {
 		c := net.ListenConfig{Control: freebind}
+		c.SetMultipathTCP(false)
 		udp, err := c.ListenPacket(s.ctx, "udp4", zone.Resolver+":0")
 		if err != nil {
 			return err

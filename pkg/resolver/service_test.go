@@ -1,0 +1,245 @@
+package resolver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// A town is a host with containers that a service answers.
+type town struct {
+	*testing.T
+	h       *testnet.Host
+	store   zone.Store
+	service *Service
+}
+
+func newTown(t *testing.T) *town {
+	t.Helper()
+	w := &town{T: t, h: testnet.New(t), store: zone.Default()}
+	w.service = New(w.store, "/nonexistent", silent())
+	t.Cleanup(w.service.Close)
+	if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *town) entry(i int) zone.Entry {
+	name := fmt.Sprintf("c%d", i)
+	return zone.Entry{Store: w.store, Record: zone.Record{
+		Mark: owner.Key{Network: "net", ContainerID: name, IfName: "eth0"}.Mark(), Network: "net", ContainerID: name,
+		NetNS: w.h.Path(name), Names: []string{name}, TTL: 5, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})},
+	}}
+}
+
+func (w *town) container(i int) {
+	w.Helper()
+	name := fmt.Sprintf("c%d", i)
+	w.h.Container(name)
+	w.h.Run("ip", "-n", name, "link", "set", "lo", "up")
+}
+
+func (w *town) attach(i int) {
+	w.Helper()
+	if err := w.entry(i).Apply(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *town) detach(i int) {
+	w.Helper()
+	if err := w.entry(i).Remove(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *town) look() {
+	w.Helper()
+	if err := w.service.Look(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// ask returns the address that container i gets for a name, "" for none.
+func (w *town) ask(i int, name, network string) (out string) {
+	w.Helper()
+	w.h.In(fmt.Sprintf("c%d", i), func() {
+		c := &dns.Client{Net: network, Timeout: 2 * time.Second}
+		m, _, err := c.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), net.JoinHostPort(zone.Resolver, "53"))
+		if err != nil {
+			out = err.Error()
+		} else if len(m.Answer) == 1 {
+			out = m.Answer[0].(*dns.A).A.String()
+		}
+	})
+	return out
+}
+
+// When all containers have gone, nothing of them is left in the daemon, whether
+// they were detached or their namespaces died.
+func TestServiceLeavesNothing(t *testing.T) {
+	const containers = 20
+	w := newTown(t)
+	w.look()
+	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
+	for round := range 2 {
+		for i := range containers {
+			w.container(i)
+			w.attach(i)
+		}
+		w.look()
+		for i := range containers {
+			for _, network := range []string{"udp", "tcp"} {
+				if got, want := w.ask(i, "c7.", network), "10.0.0.7"; got != want {
+					t.Fatalf("c%d by %s: %q, want %q", i, network, got, want)
+				}
+			}
+		}
+		for i := range containers {
+			if round == 0 {
+				w.detach(i)
+			} else {
+				w.h.DeleteContainer(fmt.Sprintf("c%d", i))
+			}
+		}
+		w.look()
+		if n := len(w.service.State().Containers); n > 0 {
+			t.Errorf("%d containers are still served", n)
+		}
+		testnet.Eventually(t, func() error {
+			if g, f := runtime.NumGoroutine(), openFiles(t); g > goroutines || f > descriptors {
+				return fmt.Errorf("%d goroutines, were %d; %d descriptors, were %d", g, goroutines, f, descriptors)
+			}
+			return nil
+		})
+		for i := range containers {
+			if round == 0 {
+				if out := w.h.Run("nsenter", "--net="+w.h.Path(fmt.Sprintf("c%d", i)), "nft", "list", "tables"); out != "" {
+					t.Errorf("c%d still has %s", i, out)
+				}
+				w.h.DeleteContainer(fmt.Sprintf("c%d", i))
+			} else {
+				w.detach(i)
+			}
+		}
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// A query that comes before the names are known waits for them.
+func TestPrepared(t *testing.T) {
+	w := newTown(t)
+	w.container(1)
+	w.attach(1)
+	if err := w.service.Prepare(t.Context(), w.entry(1).Mark); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan string)
+	go func() { answer <- w.ask(1, "c1.", "udp") }()
+	select {
+	case got := <-answer:
+		t.Fatalf("answered %q before anything was known", got)
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.look()
+	if got := <-answer; got != "10.0.0.1" {
+		t.Errorf("%q", got)
+	}
+	if err := w.service.Prepare(t.Context(), "net/nobody/eth0"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a container without record: %v", err)
+	}
+}
+
+// A new namespace under an old path is another container; a container that is
+// attached again has its rules again, whoever took them away.
+func TestReplaced(t *testing.T) {
+	w := newTown(t)
+	w.container(1)
+	w.attach(1)
+	w.look()
+	w.h.DeleteContainer("c1")
+	w.container(1)
+	w.look()
+	if got := w.ask(1, "c1.", "udp"); got != "10.0.0.1" {
+		t.Errorf("in the new namespace: %q", got)
+	}
+	w.detach(1)
+	w.h.Run("nsenter", "--net="+w.h.Path("c1"), "nft", "flush", "ruleset")
+	w.attach(1)
+	w.look()
+	if got := w.ask(1, "c1.", "udp"); got != "10.0.0.1" {
+		t.Errorf("attached again: %q", got)
+	}
+}
+
+// Where everybody is asked and nobody answers, that ends in time, and other
+// questions are not held up.
+func TestRace(t *testing.T) {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0") // takes all, answers nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	mute := &upstream{addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	good := &upstream{addr: goodServer(t)}
+	dead := &upstream{addr: netip.MustParseAddrPort("127.0.0.1:1")}
+	m := new(dns.Msg).SetQuestion("x.example.", dns.TypeA)
+	dial := (&net.Dialer{}).DialContext
+	for _, x := range []struct {
+		name    string
+		servers []*upstream
+		within  time.Duration
+		ok      bool
+	}{
+		{"nobody", nil, time.Second, false},
+		{"a dead one", []*upstream{dead}, time.Second, false},
+		{"a dead one first", []*upstream{dead, good}, 500 * time.Millisecond, true},
+		{"a mute one first", []*upstream{mute, good}, time.Second, true},
+		{"a mute one first, again", []*upstream{mute, good}, 100 * time.Millisecond, true},
+		{"a mute one alone", []*upstream{mute}, patience + time.Second, false},
+	} {
+		time.Sleep(20 * time.Millisecond) // who was overtaken takes note of it
+		start := time.Now()
+		answer, err := race(t.Context(), x.servers, dial, m)
+		if took := time.Since(start); (answer != nil) != x.ok || !x.ok && err == nil || took > x.within {
+			t.Errorf("%s: %v, %v after %v", x.name, answer, err, took)
+		}
+	}
+}
+
+func goodServer(t *testing.T) netip.AddrPort {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		_ = w.WriteMsg(new(dns.Msg).SetReply(q))
+	})}
+	go func() { _ = s.ActivateAndServe() }()
+	t.Cleanup(func() { _ = s.Shutdown() })
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+}
