@@ -67,7 +67,7 @@ type Linker interface {
 
 // A Reporter is a Config of a chained plugin that adds to what earlier plugins
 // reported, such as a name server, or corrects it. Report is called on ADD after
-// Apply.
+// Apply, with a copy of the result.
 type Reporter interface {
 	Report(*Attachment, *current.Result)
 }
@@ -267,10 +267,13 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err := resolveAndApply(ctx, c, a); err != nil {
 		return nil, err
 	}
-	if rep, ok := c.(Reporter); ok {
-		rep.Report(a, r.Prev)
+	rep, ok := c.(Reporter)
+	if !ok {
+		return r.Prev, nil
 	}
-	return r.Prev, nil
+	res := *r.Prev
+	rep.Report(a, &res)
+	return &res, nil
 }
 
 // Check implements Verbs.
