@@ -89,15 +89,19 @@ func parseLine(s string) (line, bool) {
 	if s != "" && s[0] == '#' && strings.TrimRight(s[1:], " ") == "" {
 		return line{}, true
 	}
-	cut := strings.LastIndex(s, " # ")
-	if cut <= 0 {
+	s = strings.TrimRight(s, " ")
+	cut := strings.LastIndexByte(s, '#') // an interface's name may have one
+	for cut > 0 && (s[cut-1] != ' ' || cut+1 == len(s) || s[cut+1] != ' ') {
+		cut = strings.LastIndexByte(s[:cut], '#')
+	}
+	if cut <= 1 {
 		return line{}, false
 	}
-	mark := owner.Mark(strings.TrimRight(s[cut+3:], " "))
+	mark := owner.Mark(s[cut+2:])
 	if !mark.Valid() {
 		return line{}, false
 	}
-	return line{live: s[0] != '#', mark: mark, text: s[:cut]}, true
+	return line{live: s[0] != '#', mark: mark, text: s[:cut-1]}, true
 }
 
 // linesOf renders what a hosts file says of a record, sorted: in the file the
