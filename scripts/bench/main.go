@@ -53,6 +53,7 @@ var rows = []row{
 	{"portmap", portmapRow},
 	{"connections", connectionRow},
 	{"overlay", overlayRow},
+	{"daemon", daemonRow},
 	{"processes", processRow},
 	{"start-up", startRow},
 	{"size", sizeRow},
