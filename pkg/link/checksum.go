@@ -37,9 +37,9 @@ func onOff(on bool) string {
 // Observe implements state.Resource.
 func (c TxChecksum) Observe(context.Context) (diff state.Diff, err error) {
 	err = withEthtool(func(e *ethtool.Ethtool) error {
-		features, err := e.Features(c.Link)
+		features, featErr := e.Features(c.Link)
 		diff = state.Differ(c.Link+" "+txChecksum, onOff(features[txChecksum]), onOff(c.Offload))
-		return err
+		return featErr
 	})
 	return diff, err
 }

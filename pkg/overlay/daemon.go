@@ -169,20 +169,20 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	return hosts, err
 }
 
-// converge makes the host's part of the network, by the same plan as ADD.
+// converge makes the host's part of the network, by the same plan as ADD, step by
+// step: what a step is about may come with the one before.
 func (d *Daemon) converge(ctx context.Context) error {
-	var p state.Plan
 	for _, s := range d.c.network(true) {
-		if s.Role == state.Require {
-			p = append(p, s)
+		diff, err := s.Observe(ctx)
+		if err == nil && diff == state.Same {
 			continue
 		}
-		if diff, err := s.Observe(ctx); err != nil || diff != state.Same {
-			d.log.Info("putting right", "object", s.Key(), "found", string(diff))
-			p = append(p, s)
+		d.log.Info("putting right", "object", s.Key(), "found", string(diff))
+		if err := state.Apply(ctx, state.Plan{s}); err != nil {
+			return err
 		}
 	}
-	return state.Apply(ctx, p)
+	return nil
 }
 
 // publish writes what is true now for the plugin. The file appears whole or not

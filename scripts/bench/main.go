@@ -56,6 +56,7 @@ var rows = []row{
 	{"portmap", portmapRow},
 	{"connections", connectionRow},
 	{"overlay", overlayRow},
+	{"daemon", daemonRow},
 	{"processes", processRow},
 	{"start-up", startRow},
 	{"names", namesRow},

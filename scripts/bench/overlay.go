@@ -137,15 +137,15 @@ func overlayPairs(ctx context.Context, o options) (ours, byHand *pair, err error
 		*end = filepath.Base(path)
 		add := func() error {
 			cni := libcni.NewCNIConfigWithCacheDir([]string{o.ours}, "/run/bench-cache", nil)
-			res, err := cni.AddNetworkList(ctx, list, attachment(*end, path, []any{}))
-			if err != nil {
-				return err
+			res, addErr := cni.AddNetworkList(ctx, list, attachment(*end, path, []any{}))
+			if addErr != nil {
+				return addErr
 			}
-			result, err := current.NewResultFromResult(res)
-			if err == nil {
+			result, addErr := current.NewResultFromResult(res)
+			if addErr == nil {
 				ours.address = result.IPs[0].Address.IP.String()
 			}
-			return errors.Join(err, handMade(self, i+1, []*string{&byHand.from, &byHand.to}[i]))
+			return errors.Join(addErr, handMade(self, i+1, []*string{&byHand.from, &byHand.to}[i]))
 		}
 		if ns == "" {
 			err = host.do(add)

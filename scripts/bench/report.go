@@ -10,6 +10,7 @@ import (
 type report struct {
 	comparisons []string
 	flatness    []string
+	alone       []string
 }
 
 // compare adds a line with ours beside the reference. More is worse, so the
@@ -31,10 +32,16 @@ func (r *report) flat(what, unit string, large, small float64) {
 		what, quantity(large, unit), quantity(small, unit), large/small))
 }
 
+// found adds a line for what has nothing beside it.
+func (r *report) found(what, quantity string) {
+	r.alone = append(r.alone, fmt.Sprintf("| %s | %s |", what, quantity))
+}
+
 // String is the report as Markdown.
 func (r *report) String() string {
 	return table("| measured (medians) | reference is | ours | reference | ratio |\n| --- | --- | --- | --- | --- |", r.comparisons) +
-		table("| large against small | large | small | ratio |\n| --- | --- | --- | --- |", r.flatness)
+		table("| large against small | large | small | ratio |\n| --- | --- | --- | --- |", r.flatness) +
+		table("| measured | ours |\n| --- | --- |", r.alone)
 }
 
 func table(heading string, lines []string) string {

@@ -20,8 +20,11 @@ type Access struct {
 	Username, PasswordFile string
 }
 
+// A Client speaks to etcd, for any number of networks.
+type Client = clientv3.Client
+
 // Dial returns a client. It does not wait for a connection, which comes and goes.
-func Dial(a Access) (*clientv3.Client, error) {
+func Dial(a Access) (*Client, error) {
 	c := clientv3.Config{
 		Endpoints: a.Endpoints, DialTimeout: 2 * time.Second, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		Username: a.Username, Logger: zap.NewNop(), // its errors come back to us

@@ -60,6 +60,7 @@ type Store struct {
 	changed chan struct{}
 
 	lease    clientv3.LeaseID
+	letGo    context.CancelFunc // of the lease
 	alive    <-chan *clientv3.LeaseKeepAliveResponse
 	blocks   map[netip.Prefix]held
 	orphaned map[netip.Prefix]time.Time // first seen without a living holder
@@ -246,7 +247,7 @@ func (s *Store) ensureLease(ctx context.Context) error {
 			if ok {
 				continue
 			}
-			s.lease = 0
+			s.abandon()
 		default:
 			return nil
 		}
@@ -255,12 +256,20 @@ func (s *Store) ensureLease(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("etcd: lease: %w", err)
 	}
-	alive, err := s.client.KeepAlive(s.client.Ctx(), l.ID) //nolint:contextcheck // it outlives this call
+	keeping, cancel := context.WithCancel(s.client.Ctx()) //nolint:contextcheck // it outlives this call
+	alive, err := s.client.KeepAlive(keeping, l.ID)
 	if err != nil {
+		cancel()
 		return fmt.Errorf("etcd: lease: %w", err)
 	}
-	s.lease, s.alive = l.ID, alive
+	s.lease, s.alive, s.letGo = l.ID, alive, cancel
 	return nil
+}
+
+// abandon lets the lease end by itself, if it has not; the next Look takes another.
+func (s *Store) abandon() {
+	s.letGo()
+	s.lease = 0
 }
 
 // register writes what of ours is missing. A host's own key is taken over from
@@ -286,7 +295,7 @@ func (s *Store) register(ctx context.Context) error {
 				[]clientv3.Op{clientv3.OpPut(host, string(me), clientv3.WithLease(s.lease))}, nil)).Commit()
 	}
 	if err != nil {
-		s.lease = 0 // it may be gone
+		s.abandon() // it may be gone
 		return fmt.Errorf("etcd: %w", err)
 	}
 	return nil

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/peer/store"
+)
+
+const (
+	members   = 10 // hosts with a daemon each
+	manyHosts = 1000
+)
+
+// daemonRow measures how soon the kernels of all hosts know of a new block, and
+// what one daemon costs among many hosts.
+func daemonRow(ctx context.Context, o options, r *report) error {
+	lan, stop, err := newLAN()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	hosts := manyHosts
+	if o.iterations < full.iterations {
+		hosts = manyHosts / 10
+	}
+	var known []string
+	for i := 1; i <= members; i++ {
+		m, startErr := lan.daemon(o, "network", i)
+		if startErr != nil {
+			return startErr
+		}
+		defer m.end()
+		known = append(known, m.name)
+	}
+	took, err := lan.claims(ctx, "network", known, o.iterations)
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	r.found(fmt.Sprintf("a new block is in the kernels of %d hosts, %d times: p99", members, len(took)), quantity(took[len(took)*99/100], "ms"))
+
+	if err = lan.fill(ctx, "crowd", hosts); err != nil {
+		return err
+	}
+	start := time.Now()
+	d, err := lan.daemon(o, "crowd", members+1)
+	if err != nil {
+		return err
+	}
+	defer d.end()
+	if err = awaitRoutes(ctx, d.name, hosts); err != nil {
+		return err
+	}
+	r.found(fmt.Sprintf("a daemon that starts among %d hosts has converged after", hosts), quantity(float64(time.Since(start).Milliseconds()), "ms"))
+	kB, err := residentSize(d.cmd.Process.Pid)
+	r.found("and takes", quantity(kB/1024, "MB"))
+	return err
+}
+
+// A lan is a bridge of the sandbox, to which hosts are joined, with etcd on it.
+type lan struct {
+	home   string
+	client *store.Client
+}
+
+const endpoint = "http://192.0.2.254:2379"
+
+func newLAN() (lan, func(), error) {
+	l := lan{home: "/run/overlay"}
+	if err := shell("ip link add br0 type bridge; ip addr add 192.0.2.254/24 dev br0; ip link set br0 up; mkdir -p %s", l.home); err != nil {
+		return lan{}, nil, err
+	}
+	etcd := exec.Command("etcd", "--data-dir", l.home+"/etcd",
+		"--listen-client-urls", endpoint, "--advertise-client-urls", endpoint, "--listen-peer-urls", "http://127.0.0.1:2380")
+	if err := etcd.Start(); err != nil {
+		return lan{}, nil, err
+	}
+	var err error
+	l.client, err = store.Dial(store.Access{Endpoints: []string{endpoint}})
+	return l, func() { _, _, _ = etcd.Process.Kill(), etcd.Wait(), shell("ip link del br0") }, err
+}
+
+type member struct {
+	name string
+	cmd  *exec.Cmd
+}
+
+func (m member) end() {
+	_, _, _ = m.cmd.Process.Kill(), m.cmd.Wait(), shell("ip link del %s", m.name)
+}
+
+var subnet = netip.MustParsePrefix("10.0.0.0/8")
+
+// daemon starts one on a host of its own, and waits until it has a block.
+func (l lan) daemon(o options, network string, n int) (member, error) {
+	path, err := newNetNS()
+	if err != nil {
+		return member{}, err
+	}
+	name := filepath.Base(path)
+	if err = shell("ip link add %s up master br0 type veth peer name eth0 netns %[1]s; ip -n %[1]s addr add 192.0.2.%d/24 dev eth0; ip -n %[1]s link set eth0 up",
+		name, n); err != nil {
+		return member{}, err
+	}
+	dir := filepath.Join(l.home, name)
+	conf, err := json.Marshal(object{"cniVersion": "1.0.0", "name": network, "plugins": []any{object{
+		"type": "vxlan-overlay", "subnets": []any{subnet.String()}, "vni": 7, "underlay": "eth0", "stateDir": dir,
+		"etcd": object{"endpoints": []any{endpoint}}, "ipam": object{"type": "host-local", "dataDir": dir + "/leases"},
+	}}})
+	if err == nil {
+		err = os.WriteFile(dir+".conflist", conf, 0o600)
+	}
+	if err != nil {
+		return member{}, err
+	}
+	cmd := exec.Command("ip", "netns", "exec", name, filepath.Join(o.ours, "vxlan-overlay"), "daemon", dir+".conflist")
+	if err := cmd.Start(); err != nil {
+		return member{}, err
+	}
+	return member{name, cmd}, await(func() error {
+		b, err := os.ReadFile(filepath.Join(dir, network+".json"))
+		if err == nil && !strings.Contains(string(b), "/24") {
+			err = errors.New("no block yet")
+		}
+		return err
+	})
+}
+
+// join makes a host known that has no kernel behind it.
+func (l lan) join(ctx context.Context, network, address string) (*store.Store, error) {
+	s := store.New(ctx, l.client, store.Options{
+		Prefix: "/dockyard/overlay", Name: network, ID: address, TTL: time.Minute, Reclaim: time.Hour, Log: slog.New(slog.DiscardHandler),
+		Network: store.Network{Subnets: []netip.Prefix{subnet}, VNI: 7, Port: 4789}, Self: peer.Host{Address: netip.MustParseAddr(address)},
+	})
+	_, err := s.Look(ctx)
+	return s, err
+}
+
+// claims returns how many milliseconds each of n new blocks took to be in the
+// kernels of all hosts.
+func (l lan) claims(ctx context.Context, network string, hosts []string, n int) (took []float64, err error) {
+	s, err := l.join(ctx, network, "192.0.2.200")
+	if err != nil {
+		return nil, err
+	}
+	for range n {
+		start := time.Now()
+		block, err := s.Claim(ctx, subnet, 24)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range hosts {
+			if err := await(func() error {
+				out, err := exec.Command("ip", "-n", h, "route", "show", block.String()).Output()
+				if err == nil && len(out) == 0 {
+					err = fmt.Errorf("%s has no route to %s", h, block)
+				}
+				return err
+			}); err != nil {
+				return nil, err
+			}
+		}
+		took = append(took, float64(time.Since(start).Microseconds())/1000)
+	}
+	return took, nil
+}
+
+// fill makes hosts known with a block each.
+func (l lan) fill(ctx context.Context, network string, n int) error {
+	ctx, cancel := context.WithCancel(ctx) // nobody watches afterwards; the leases go on
+	defer cancel()
+	turn, errs := make(chan struct{}, 8), make(chan error, n)
+	for i := range n {
+		turn <- struct{}{}
+		go func() {
+			defer func() { <-turn }()
+			s, err := l.join(ctx, network, fmt.Sprintf("198.18.%d.%d", i>>8, i&255))
+			if err == nil {
+				_, err = s.Claim(ctx, subnet, 24)
+			}
+			errs <- err
+		}()
+	}
+	var all error
+	for range n {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}
+
+func awaitRoutes(_ context.Context, host string, n int) error {
+	return await(func() error {
+		out, err := exec.Command("ip", "-n", host, "route", "show", "dev", "vx7").Output()
+		if found := strings.Count(string(out), "onlink"); err == nil && found < n {
+			err = fmt.Errorf("%s has %d routes, want %d", host, found, n)
+		}
+		return err
+	})
+}
+
+func await(f func() error) (err error) {
+	for start := time.Now(); time.Since(start) < 30*time.Second; {
+		if err = f(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func residentSize(pid int) (kB float64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	_, err = fmt.Sscan(rest, &kB)
+	return kB, err
+}
+
+func shell(format string, args ...any) error {
+	script := "set -e; " + fmt.Sprintf(format, args...)
+	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", script, err, out)
+	}
+	return nil
+}
