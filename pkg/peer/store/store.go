@@ -256,8 +256,8 @@ func (s *Store) ensureLease(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("etcd: lease: %w", err)
 	}
-	keeping, cancel := context.WithCancel(s.client.Ctx()) //nolint:contextcheck // it outlives this call
-	alive, err := s.client.KeepAlive(keeping, l.ID)
+	keeping, cancel := context.WithCancel(s.client.Ctx())
+	alive, err := s.client.KeepAlive(keeping, l.ID) //nolint:contextcheck // it outlives this call
 	if err != nil {
 		cancel()
 		return fmt.Errorf("etcd: lease: %w", err)
