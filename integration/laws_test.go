@@ -250,11 +250,11 @@ func everyPlugin(t *testing.T, e example, law func(l *lab, p int)) {
 	}
 }
 
-// stride is from one system call that is interfered with to the next: under an
-// emulated kernel, where each takes a second, not every one is.
-func stride() int {
+// stride is from one system call that is interfered with to the next: each, but
+// under an emulated kernel, where a life takes seconds, one of so many.
+func stride(emulated int) int {
 	if left != "" {
-		return 7
+		return emulated
 	}
 	return 1
 }
@@ -263,7 +263,7 @@ func stride() int {
 // it; but if ADD fails, nothing of that plugin's is left.
 func failEverywhere(t *testing.T, e example) {
 	everyPlugin(t, e, func(l *lab, p int) {
-		for n := 1; l.failAt(p, n) && !l.Failed(); n += stride() {
+		for n := 1; l.failAt(p, n) && !l.Failed(); n += stride(23) {
 		}
 	})
 }
@@ -293,7 +293,7 @@ func (l *lab) failAt(p, n int) bool {
 
 func killDuringAdd(t *testing.T, e example) {
 	everyPlugin(t, e, func(l *lab, p int) {
-		for n := 1; l.killAt("ADD", p, n) && !l.Failed(); n += stride() {
+		for n := 1; l.killAt("ADD", p, n) && !l.Failed(); n += stride(11) {
 		}
 	})
 }
@@ -301,7 +301,7 @@ func killDuringAdd(t *testing.T, e example) {
 func killDuringDel(t *testing.T, e example) {
 	everyPlugin(t, e, func(l *lab, p int) {
 		l.add(l.atts[0])
-		for n := 1; l.killAt("DEL", p, n) && !l.Failed(); n += stride() {
+		for n := 1; l.killAt("DEL", p, n) && !l.Failed(); n += stride(11) {
 			l.add(l.atts[0])
 		}
 	})
