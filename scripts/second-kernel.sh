@@ -20,7 +20,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 (($#)) || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
 readonly MEMORY=2G SECONDS_TO_LIVE=${KERNEL_SECONDS:-1500}
-kernel=$(second_kernel)
+kernel=$(realpath "$(second_kernel)") # the guest has the host's files elsewhere
 release=$(ls "$kernel/lib/modules")
 writes=${KERNEL_WRITES:-$PWD}
 
