@@ -110,7 +110,7 @@ func (n *Network) cni() *libcni.CNIConfig {
 
 // timeout bounds one verb of the whole chain.
 func timeout() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), time.Minute)
+	return context.WithTimeout(context.Background(), 5*time.Minute) // an emulated machine takes seconds for what takes milliseconds
 }
 
 // Add runs ADD and returns its result in the newest version.
