@@ -131,6 +131,18 @@ type addressRange struct {
 	RangeStart, Gateway netip.Addr
 }
 
+// first returns the gateway's address and the first that is given.
+func (r addressRange) first() (gateway, addr netip.Addr) {
+	gateway, addr = r.Gateway, r.RangeStart
+	if !gateway.IsValid() {
+		gateway = r.Subnet.Addr().Next()
+	}
+	if !addr.IsValid() {
+		addr = gateway.Next()
+	}
+	return gateway, addr
+}
+
 // answer is what host-local gives the first container: of each range the first
 // address that is not the gateway's, unless another is asked for.
 func (e example) answer(t *testing.T) *current.Result {
@@ -161,13 +173,7 @@ func (e example) answer(t *testing.T) *current.Result {
 		sets = append(sets, set[0])
 	}
 	for i, set := range sets {
-		gateway, addr := set.Gateway, set.RangeStart
-		if !gateway.IsValid() {
-			gateway = set.Subnet.Addr().Next()
-		}
-		if !addr.IsValid() {
-			addr = gateway.Next()
-		}
+		gateway, addr := set.first()
 		if c.Mode == "l2" && c.Subnets != nil { // the network is one link on all hosts
 			set.Subnet = c.Subnets[i]
 		}
