@@ -83,6 +83,17 @@ func (n node) same(want, when string) {
 	}
 }
 
+// has fails for what a file of the node lacks.
+func (n node) has(path string, texts ...string) {
+	n.Helper()
+	content := n.files()[path]
+	for _, text := range texts {
+		if !strings.Contains(content, text) {
+			n.Errorf("%s: %q\nlacks %q", path, content, text)
+		}
+	}
+}
+
 func TestInstall(t *testing.T) {
 	n := newNode(t)
 	out := n.must()
@@ -94,12 +105,8 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s: %v: %s", plugin, err, out)
 		}
 	}
-	if text := n.files()["etc/NetworkManager/conf.d/90-dockyard.conf"]; !strings.Contains(text, "interface-name:veth*;") || !strings.Contains(text, "managed=0") {
-		t.Errorf("NetworkManager: %q", text)
-	}
-	if text := n.files()["etc/systemd/network/10-dockyard.network"]; !strings.Contains(text, "Name=veth* ") || !strings.Contains(text, "Unmanaged=yes") {
-		t.Errorf("systemd-networkd: %q", text)
-	}
+	n.has("etc/NetworkManager/conf.d/90-dockyard.conf", "interface-name:veth*;", "interface-name:vx1*;", "interface-name:dyh*;", "managed=0")
+	n.has("etc/systemd/network/10-dockyard.network", "Name=veth* ", " dyh* ", " vx9*\n", "Unmanaged=yes")
 	before := n.files()
 	n.must()
 	if after := n.files(); len(after) != len(before) {
@@ -110,6 +117,48 @@ func TestInstall(t *testing.T) {
 	if out, err := n.install("--uninstall"); err == nil || !strings.Contains(out, "nothing is installed") {
 		t.Errorf("a second --uninstall: %v: %s", err, out)
 	}
+}
+
+// Daemons have units, with the paths of their programs; and the link by which
+// podman finds dns-hosts goes with it.
+func TestInstallDaemons(t *testing.T) {
+	n := newNode(t)
+	dir := filepath.Join(n.root, "usr/libexec/cni")
+	out := n.must(dir)
+	for _, name := range []string{"dns-hosts", "vxlan-overlay"} {
+		n.has("etc/systemd/system/"+name+".service", "/usr/libexec/cni/"+name+" daemon", "WantedBy=multi-user.target")
+		if !strings.Contains(out, "systemctl enable --now "+name+".service") {
+			t.Errorf("it does not say how %s is started: %s", name, out)
+		}
+	}
+	if text := n.files()["etc/systemd/system/vxlan-overlay.service"]; strings.Contains(text, "/opt/cni/bin") || strings.Contains(text, n.root) {
+		t.Errorf("another directory is in a unit: %s", text)
+	}
+	if !strings.Contains(out, "ln -s dns-hosts /usr/libexec/cni/dnsname") {
+		t.Errorf("it does not say how podman finds names: %s", out)
+	}
+	link := filepath.Join(dir, "dnsname")
+	if err := os.Symlink("dns-hosts", link); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(link).CombinedOutput(); err != nil || !strings.Contains(string(out), "CNI dns-hosts plugin v") {
+		t.Errorf("by the name dnsname: %v: %s", err, out)
+	}
+	n.must(dir)
+	n.must("--uninstall", dir)
+	n.same("", "after --uninstall")
+}
+
+// A plugin dnsname of others stays.
+func TestInstallForeignDNSName(t *testing.T) {
+	n := newNode(t)
+	n.mkdir("opt/cni/bin")
+	if err := os.WriteFile(n.bin("dnsname"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n.must()
+	n.must("--uninstall")
+	n.same("opt/cni/bin/dnsname", "after --uninstall")
 }
 
 // Binaries of others are refused, all at once and before anything is changed, or

@@ -55,7 +55,7 @@ drop_ins() {
 }
 
 # The links that plugins make have these names, or those of the configuration.
-links=("veth*" "bwp*" "cni*" "docker*" "br-*")
+links=("veth*" "bwp*" "cni*" "docker*" "br-*" "dyd*" "dyh*" "vx"{1..9}"*")
 
 drop_in() {
     case $1 in
@@ -117,6 +117,8 @@ A network is a file in /etc/cni/net.d. To begin with, as root:
   kubelet          cp $PWD/conf-examples/kubernetes.conflist /etc/cni/net.d/10-kubernetes.conflist
                    and give each node a subnet of its own in it
   nerdctl, podman  write their own; or one of conf-examples, by its name
+  podman 4         gives names to networks that are made once there is a plugin dnsname:
+                   ln -s dns-hosts ${dir#"$DESTDIR"}/dnsname
   cnitool          cp $PWD/conf-examples/bridge.conflist /etc/cni/net.d/
 TEXT
 }
@@ -134,6 +136,7 @@ uninstall_all() {
             rm -f "$dir/$name"
         fi
     done <"$own/files"
+    [[ $(readlink "$dir/dnsname") != dns-hosts ]] || rm "$dir/dnsname" # the link that say_next tells of
     for unit in scripts/*.service; do
         file=$DESTDIR/etc/systemd/system/$(basename "$unit")
         [[ -e $unit && -e $file ]] || continue

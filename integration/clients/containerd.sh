@@ -11,9 +11,10 @@ if [[ $client == containerd2 ]]; then
     version=2 cni=1.1.0 # from which on it asks for STATUS
 fi
 containerd_config $version >/run/containerd.toml
-sed "s/\"cniVersion\": \"1.0.0\"/\"cniVersion\": \"$cni\"/" "$here/../../conf-examples/kubernetes.conflist" \
-    >/etc/cni/net.d/10-kubernetes.conflist
-pods=${PODS:-20} # at once
+jq --arg version $cni '.cniVersion = $version | .plugins += [{type: "dns-hosts", capture: true}]' \
+    "$here/../../conf-examples/kubernetes.conflist" >/etc/cni/net.d/10-kubernetes.conflist
+names_daemon
+pods=${PODS:-50} # at once
 socket=unix:///run/containerd/containerd.sock
 printf 'runtime-endpoint: %s\nimage-endpoint: %s\ntimeout: 60\n' $socket $socket >/run/crictl.yaml
 crictl() { "$CLIENTS/crictl-$CRICTL_VERSION" --config /run/crictl.yaml "$@"; }
@@ -73,6 +74,11 @@ container slow "$slow" >/run/slow.id
 wants 'rate 8Mbit.*' tc qdisc show
 wants 'ifb' ip -d link show type ifb
 wants web crictl exec "$(cat /run/slow.id)" wget -qO- "http://$(address "$web")/"
+
+step "a pod finds another by its name, though its resolv.conf is as CRI makes it"
+wants 'nameserver 192\.0\.2\.53' crictl exec "$(cat /run/slow.id)" cat /etc/resolv.conf
+wants web crictl exec "$(cat /run/slow.id)" wget -qO- http://web/
+wants slow crictl exec "$(cat /run/web.id)" wget -qO- http://slow/
 remove "$slow"
 refuses sh -c 'ip -o link show type ifb | grep .'
 
@@ -113,4 +119,6 @@ remove "$web"
 wants '^0$' sh -c "$(declare -f crictl); CLIENTS=$CLIENTS CRICTL_VERSION=$CRICTL_VERSION; crictl pods -q | wc -l"
 kill "$containerd"
 wait "$containerd" || true
+kill "$names"
+wait "$names" || fail "dns-hosts daemon: $?"
 finish

@@ -120,14 +120,22 @@ CONF
     echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
 }
 
+# names_daemon starts the daemon of dns-hosts; $names is its process.
+names_daemon() {
+    "$plugins/real/dns-hosts" daemon 2>/run/names.log &
+    names=$!
+    wants CONTAINER "$plugins/real/dns-hosts" status
+}
+
 # traces prints what belongs to attachments: links, rules and elements by their
-# marks, leases, saved values, namespaces.
+# marks, leases, saved values, records of names, namespaces.
 traces() {
     ip -o link | sed -nE 's/^[0-9]+: ([^:@]+).*alias ([^ ]+\/[^ ]+\/.*)/link \1 \2/p'
     ip -o link show type veth
     nft list ruleset 2>/dev/null | grep -oE '"[^*" ][^" ]*/[^" /]+/[^" /]+"' | sort -u || true
     iptables-save 2>/dev/null | grep -oE -- '--comment "?[^*" ][^" ]*/[^" /]+/[^" /]+' || true
-    find /run/cni/tuning /run/dockyard -type f ! -name '*.lock' 2>/dev/null || true
+    find /run/cni/tuning /run/dockyard -type f ! -name '*.lock' ! -name lock 2>/dev/null || true
+    find /run/dockyard/dns/containers -mindepth 1 2>/dev/null || true
     find /var/lib/cni/networks -type f ! -name lock ! -name 'last_reserved_ip.*' ! -path '*/.dockyard/*' 2>/dev/null || true
     find /run/netns -mindepth 1 2>/dev/null || true
 }

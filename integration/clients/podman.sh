@@ -4,6 +4,9 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 install_plugins
 
+# podman's CNI backend gives names to a network if there is a plugin dnsname.
+ln -s dns-hosts "$plugins/real/dnsname"
+cp "$CLIENTS/record" "$plugins/dnsname"
 podman_config
 image=localhost/busybox:1
 run() { need podman run -d --name "$@"; }
@@ -27,9 +30,47 @@ wants web podman exec other wget -qO- http://10.90.1.1:18080/
 wants web podman exec web wget -qO- http://10.90.1.1:18080/
 
 step "static address and MAC, two networks, names"
-run static --network one:ip=10.90.1.77,mac=02:00:00:00:00:77 --network two $image sleep 1000
+# podman numbers interfaces in any order.
+run static --network one:ip=10.90.1.77,mac=02:00:00:00:00:77,interface_name=eth0 --network two:interface_name=eth1 $image sleep 1000
 wants '10\.90\.1\.77/24.*02:00:00:00:00:77|02:00:00:00:00:77.*10\.90\.1\.77/24' podman exec static ip addr show eth0
 wants 'fd00:90:2::' podman exec static ip addr show eth1
+
+step "names and aliases, by a link to dns-hosts that is called dnsname"
+wants '"type": "dnsname"' cat /etc/cni/net.d/one.conflist
+names_daemon
+get() { wants "$2" podman exec "$1" wget -qO- "http://$3/"; } # CONTAINER TEXT NAME
+lacks() { wants NXDOMAIN podman exec "$1" sh -c "nslookup -type=a $2.dns.podman || true"; }
+run db --network one --network-alias database --network-alias sql $image sh -c "$(serve db)"
+run stranger --network two $image sleep 1000
+wants 'nameserver 127\.0\.0\.11' podman exec other cat /etc/resolv.conf
+for name in db database sql db.dns.podman "$(podman inspect -f '{{slice .ID 0 12}}' db)"; do get other db "$name"; done
+get other web web
+get db web web
+lacks other nobody
+lacks stranger db
+
+step "names follow connect and disconnect"
+need podman network connect --alias store two db
+for name in db store; do get stranger db "$name"; done
+get static db db # on both networks
+lacks other store
+need podman network disconnect one db
+lacks other db
+lacks other database
+get stranger db store
+need podman network connect --alias database one db
+get other db database
+need podman network disconnect two db
+lacks stranger store
+
+step "names while the daemon is away, and after"
+kill -9 "$names"
+wait "$names" 2>/dev/null || true
+need podman restart -t 0 db
+names_daemon
+get other db database
+need podman rm -f -t 0 db
+lacks other db
 
 step "disconnect and connect while it runs"
 need podman network disconnect two static
@@ -75,4 +116,6 @@ need podman pod rm -f -t 0 pod
 step "all goes"
 need podman rm -f -t 0 -a
 need podman network rm one two inner
+kill "$names"
+wait "$names" || fail "dns-hosts daemon: $?"
 finish
