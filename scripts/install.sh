@@ -54,8 +54,9 @@ drop_ins() {
     [[ ! -d $DESTDIR/etc/systemd ]] || echo "$DESTDIR/etc/systemd/network/10-dockyard.network"
 }
 
-# The links that plugins make have these names, or those of the configuration.
-links=("veth*" "bwp*" "cni*" "docker*" "br-*" "dyd*" "dyh*" "vx"{1..9}"*")
+# The links that plugins make have these names, unless the configuration names them.
+# Bridges of other names are for the administrator to add: br-lan may be his own.
+links=("veth*" "bwp*" "cni*" "docker*" "br-vx*" "dyd*" "dyh*" "vx"{1..9}"*")
 
 drop_in() {
     case $1 in
