@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -34,6 +35,8 @@ type Exchange struct {
 	Subnets []netip.Prefix // what addresses of other hosts' containers are in
 	Zone    zone.Store
 	Log     *slog.Logger
+
+	refused string // what was left out the last time
 }
 
 const (
@@ -85,19 +88,29 @@ func (e *Exchange) round(ctx context.Context, reader *zone.Reader, s Store) erro
 	if err != nil {
 		return err
 	}
+	return e.Zone.SetRemote(e.Network, e.judge(others))
+}
+
+// judge takes what can be believed. Of what cannot it tells once.
+func (e *Exchange) judge(others map[netip.Addr][]string) map[netip.Addr][]zone.Record {
 	remote := make(map[netip.Addr][]zone.Record, len(others))
-	var bad []error
-	for host, values := range others {
-		for _, value := range values[:min(len(values), maximum)] {
+	var refused []error
+	for _, host := range slices.SortedFunc(maps.Keys(others), netip.Addr.Compare) {
+		for _, value := range others[host][:min(len(others[host]), maximum)] {
 			r, err := e.parse(value)
 			if err != nil {
-				bad = append(bad, fmt.Errorf("of host %s: %w", host, err))
+				refused = append(refused, fmt.Errorf("of host %s: %w", host, err))
 				continue
 			}
 			remote[host] = append(remote[host], r)
 		}
 	}
-	return errors.Join(append(bad, e.Zone.SetRemote(e.Network, remote))...)
+	text := fmt.Sprint(errors.Join(refused...))
+	if text != e.refused && refused != nil {
+		e.Log.Warn("names left out", "network", e.Network, "error", text)
+	}
+	e.refused = text
+	return remote
 }
 
 // own is what this host tells, by what follows the network in a mark.
