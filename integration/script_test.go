@@ -50,6 +50,7 @@ type scene struct {
 	pristine   testnet.Snapshot
 	snapshots  map[string]testnet.Snapshot
 	namespaces []string
+	apart      map[string]string // of a host, the directory that it has as /run/dockyard
 	attached   []attached
 	everAdded  []string
 }
@@ -67,7 +68,7 @@ type sceneKey struct{}
 // starts the script's commands: they are all born on the host made here.
 func newScene(env *testscript.Env, bin string) error {
 	t := env.T().(testing.TB)
-	s := &scene{t: t, h: testnet.New(t), bin: bin, snapshots: map[string]testnet.Snapshot{}}
+	s := &scene{t: t, h: testnet.New(t), bin: bin, snapshots: map[string]testnet.Snapshot{}, apart: map[string]string{}}
 	s.pristine = s.h.Snapshot()
 	env.Values[sceneKey{}] = s
 	env.Setenv("CNI_PATH", bin)
@@ -137,8 +138,12 @@ func lanCommand(ts *testscript.TestScript, neg bool, args []string) {
 // hostsCommand makes hosts on one link of their own, numbered in turn.
 func hostsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	const lan = "switch"
+	apart := len(args) > 0 && args[0] == "-apart"
+	if apart {
+		args = args[1:]
+	}
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: hosts NAME NAME...")
+		ts.Fatalf("usage: hosts [-apart] NAME NAME...")
 	}
 	s := of(ts)
 	s.container(lan)
@@ -147,6 +152,10 @@ func hostsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s.h.Run("ip", "-n", lan, "link", "set", "br0", "up")
 	for i, name := range args {
 		s.container(name)
+		if apart {
+			s.apart[name] = ts.MkAbs("run-" + name)
+			ts.Check(os.Mkdir(s.apart[name], 0o755))
+		}
 		for _, command := range []string{
 			"ip -n " + name + " link add eth0 type veth peer name " + name + " netns " + lan,
 			"ip -n " + lan + " link set dev " + name + " master br0 up",
@@ -185,6 +194,9 @@ func cniCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := s.network(ts, args[0])
 	ts.Check(err)
+	if dir := s.apart[on]; dir != "" {
+		n = n.With(func(c *testnet.Call) { c.Wrap = apart(dir) })
+	}
 	if verb == "gc" || verb == "status" {
 		s.in(on, func() {
 			if err = n.Status(); verb == "gc" {
@@ -204,6 +216,12 @@ func cniCommand(ts *testscript.TestScript, neg bool, args []string) {
 	a.Caps, a.Args = caps, pairs
 	s.in(on, func() { err = s.verb(ts, verb, attached{n, on, a}) })
 	outcome(ts, neg, err)
+}
+
+// apart is what runs a command where a directory is /run/dockyard.
+func apart(dir string) []string {
+	const script = `mkdir -p /run/dockyard && mount --bind "$0" /run/dockyard && exec "$@"`
+	return []string{"unshare", "--mount", "--propagation", "slave", "sh", "-c", script, dir}
 }
 
 func (s *scene) network(ts *testscript.TestScript, name string) (*testnet.Network, error) {

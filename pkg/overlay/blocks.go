@@ -11,8 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 )
 
@@ -28,42 +26,6 @@ func (c *Config) dataDir() string {
 	}
 	_ = json.Unmarshal(c.IPAM, &ipam) // host-local judges it
 	return cmp.Or(ipam.DataDir, "/var/lib/cni/networks")
-}
-
-// watchLeases wakes when an address is leased or released.
-func (d *Daemon) watchLeases(ctx context.Context) (<-chan struct{}, error) {
-	dir := d.leaseDir()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Add(dir); err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	out := make(chan struct{}, 1)
-	go func() {
-		defer func() { _ = w.Close() }()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case err := <-w.Errors: // an overflow, after which the next look finds all
-				d.log.Warn("leases", "error", err)
-			case e := <-w.Events:
-				if !e.Has(fsnotify.Create) && !e.Has(fsnotify.Remove) && !e.Has(fsnotify.Rename) {
-					continue
-				}
-			}
-			select {
-			case out <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	return out, nil
 }
 
 // leased counts the leases in each block.

@@ -18,6 +18,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/watch"
 )
 
 // A Store is where the hosts of one network meet.
@@ -70,7 +71,7 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err = d.serve(ctx); err != nil {
 		return err
 	}
-	leases, err := d.watchLeases(ctx)
+	leases, err := watch.Dir(ctx, d.leaseDir(), d.log)
 	if err != nil {
 		return err
 	}

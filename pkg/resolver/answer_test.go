@@ -31,7 +31,7 @@ func aServer() (*server, *scope) {
 	for i := range 100 {
 		add(fmt.Sprintf("m%d", i), fmt.Sprintf("many%d", i), "many")
 	}
-	v := (*zone.Snapshot)(nil).Next(records).Views["c1"]
+	v := (*zone.Snapshot)(nil).Next(records, nil).Views["c1"]
 	return &server{out: newForwarder(silent(), "/nonexistent")}, newScope(v)
 }
 

@@ -73,7 +73,11 @@ func (s *Service) Look(ctx context.Context) error {
 	}
 	s.looks++
 	records, inodes := living(records)
-	s.snapshot = s.snapshot.Next(records)
+	remote, err := s.reader.Remote()
+	if err != nil {
+		s.log.warn("names of other hosts", "error", err)
+	}
+	s.snapshot = s.snapshot.Next(records, remote)
 	for name, srv := range s.servers {
 		// A namespace lives as long as our sockets are in it, so it is the path
 		// that tells whether the container does.

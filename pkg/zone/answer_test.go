@@ -37,7 +37,7 @@ func world() *Snapshot {
 		record("one", "c2", "eth0", []string{"db1", "db"}, "10.1.0.3"),
 		record("one", "c3", "eth0", []string{"db2", "db"}, "10.1.0.4", "fd00::4"),
 		record("one", "c5", "eth0", []string{"both"}, "10.1.0.5"),
-	})
+	}, nil)
 }
 
 // text puts an answer into words.
@@ -126,11 +126,11 @@ func TestNext(t *testing.T) {
 	for _, v := range s.Views {
 		records = append(records, v.Records...)
 	}
-	same := s.Next(slices.Clone(records))
+	same := s.Next(slices.Clone(records), nil)
 	if same.Zones["one"] != s.Zones["one"] || !same.Views["c5"].SameZones(s.Views["c5"]) {
 		t.Error("nothing changed, but zones are other ones")
 	}
-	more := s.Next(append(records, record("two", "c6", "eth0", []string{"new"}, "10.2.0.6")))
+	more := s.Next(append(records, record("two", "c6", "eth0", []string{"new"}, "10.2.0.6")), nil)
 	if more.Zones["one"] != s.Zones["one"] || more.Zones["two"] == s.Zones["two"] {
 		t.Error("of two networks one changed")
 	}

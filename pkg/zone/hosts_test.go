@@ -202,7 +202,7 @@ func FuzzParseRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s := (*Snapshot)(nil).Next([]*Record{&r})
+		s := (*Snapshot)(nil).Next([]*Record{&r}, nil)
 		for _, name := range r.qualified() {
 			if !s.Views[r.Mark.Container()].Answer(name, 1).Known {
 				t.Errorf("%q is not found", name)

@@ -11,9 +11,10 @@ import (
 
 // A Reader reads all records again and again, at the cost of what has changed.
 type Reader struct {
-	store Store
-	root  os.FileInfo
-	dirs  map[string]*readDir
+	store  Store
+	root   os.FileInfo
+	dirs   map[string]*readDir
+	remote map[string]*remoteFile
 	// Bad has, after Read, why files that should be records are none.
 	Bad map[owner.Mark]error
 }

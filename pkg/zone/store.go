@@ -25,6 +25,7 @@ import (
 //	containers/c1/resolv.conf
 //	hosts/net                    of containers on one network
 //	hosts/net+other              of containers on these two
+//	remote/net@192.0.2.12        public records of containers on another host
 //
 // Whatever changes a record renames a file of the directory containers into or
 // out of one below it, so that it is enough to watch the one directory.

@@ -39,7 +39,9 @@ func newZone(records []*Record) *Zone {
 			h.add(r)
 		}
 		for _, a := range r.Addrs {
-			z.byAddr[a] = r.canonical()
+			if _, ok := z.byAddr[a]; !ok { // of this host before another that claims it
+				z.byAddr[a] = r.canonical()
+			}
 		}
 	}
 	return z
@@ -106,9 +108,10 @@ type Snapshot struct {
 	Views map[string]*View // by container, as marks have it
 }
 
-// Next makes the snapshot after s, nil for none, of these records. What did not
+// Next makes the snapshot after s, nil for none, of the records of this host's
+// containers, and of remote ones, which have names but no view. What did not
 // change is shared with s, so that a change costs what it changes.
-func (s *Snapshot) Next(records []*Record) *Snapshot {
+func (s *Snapshot) Next(records, remote []*Record) *Snapshot {
 	next := &Snapshot{Zones: map[string]*Zone{}, Views: map[string]*View{}}
 	slices.SortFunc(records, func(a, b *Record) int { return cmp.Compare(a.Mark, b.Mark) })
 	byNetwork, byContainer := map[string][]*Record{}, map[string][]*Record{}
@@ -116,6 +119,11 @@ func (s *Snapshot) Next(records []*Record) *Snapshot {
 		n, c := networkOf(r.Mark), r.Mark.Container()
 		byNetwork[n] = append(byNetwork[n], r)
 		byContainer[c] = append(byContainer[c], r)
+	}
+	for _, r := range remote {
+		if n := networkOf(r.Mark); byNetwork[n] != nil { // else nobody here may ask
+			byNetwork[n] = append(byNetwork[n], r)
+		}
 	}
 	for network, of := range byNetwork {
 		if s != nil && s.Zones[network] != nil && slices.Equal(s.Zones[network].records, of) {

@@ -20,7 +20,7 @@ func (s *Store) blockKey(b netip.Prefix) string {
 
 // alone is what a claim is subject to: that this host's lease lives.
 func (s *Store) alone() clientv3.Cmp {
-	return clientv3.Compare(clientv3.LeaseValue(s.base+"hosts/"+s.Self.Address.String()), "=", s.lease)
+	return clientv3.Compare(clientv3.LeaseValue(s.base+"hosts/"+s.Self.Address.String()), "=", clientv3.LeaseID(s.lease.Load()))
 }
 
 // Claim takes a block of a subnet that no host holds, or one whose holder is gone

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -11,6 +12,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Access is how etcd is reached. Files are PEM.
@@ -28,6 +32,7 @@ func Dial(a Access) (*Client, error) {
 	c := clientv3.Config{
 		Endpoints: a.Endpoints, DialTimeout: 2 * time.Second, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 		Username: a.Username, Logger: zap.NewNop(), // its errors come back to us
+		MaxUnaryRetries: 10, DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(failFast)},
 	}
 	if a.PasswordFile != "" {
 		b, err := os.ReadFile(a.PasswordFile)
@@ -64,4 +69,23 @@ func (a Access) loadFiles(c *tls.Config) error {
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return nil
+}
+
+// failFast has a call fail for what the connection fails for. By default a call
+// waits for one until its deadline, which is then all that the error says.
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return explain(cc, invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...))
+}
+
+// explain says what a connection that ends may end for: of a client's certificate
+// TLS 1.3 judges after the handshake, and the reason comes too late as often as not.
+func explain(cc *grpc.ClientConn, err error) error {
+	if status.Code(err) != codes.Unavailable {
+		return err
+	}
+	text := err.Error()
+	if strings.Contains(text, "handshake failed") || strings.Contains(text, "dial ") {
+		return err
+	}
+	return fmt.Errorf("%w; if %s wants a certificate of its clients, does it take etcd.cert?", err, cc.Target())
 }

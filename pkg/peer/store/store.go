@@ -6,6 +6,7 @@
 //	network          what all its hosts must agree on
 //	hosts/ADDRESS    a host, under its lease: gone when the host is
 //	blocks/BLOCK     the address of the host that holds it, until it gives it back
+//	names/ADDRESS/…  what a container of the host is called, under the host's lease
 //
 // A block outlives its host's lease, so that a host that comes back, or that etcd
 // was away from, has its old blocks. Another host may take it over only when no
@@ -23,8 +24,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockyard-cni/dockyard/pkg/conf"
@@ -53,15 +56,19 @@ type Options struct {
 // A Store is one host's view of one network in etcd.
 type Store struct {
 	Options
-	client  *clientv3.Client
-	base    string
-	changed chan struct{}
+	client       *clientv3.Client
+	base         string
+	changed      chan struct{}
+	namesChanged chan struct{}
 
-	lease    clientv3.LeaseID
+	lease    atomic.Int64       // a clientv3.LeaseID, or 0
 	letGo    context.CancelFunc // of the lease
 	alive    <-chan *clientv3.LeaseKeepAliveResponse
 	blocks   map[netip.Prefix]held
 	orphaned map[netip.Prefix]time.Time // first seen without a living holder
+
+	names     map[string]name // by what follows "names/" in the key
+	namesRead int64           // the revision of etcd that they are of
 }
 
 type held struct {
@@ -79,7 +86,7 @@ type registration struct {
 func New(ctx context.Context, client *clientv3.Client, o Options) *Store {
 	s := &Store{
 		Options: o, client: client, base: strings.TrimSuffix(o.Prefix, "/") + "/" + o.Name + "/",
-		changed: make(chan struct{}, 1), orphaned: map[netip.Prefix]time.Time{},
+		changed: make(chan struct{}, 1), namesChanged: make(chan struct{}, 1), orphaned: map[netip.Prefix]time.Time{},
 	}
 	go s.watch(ctx)
 	return s
@@ -88,11 +95,16 @@ func New(ctx context.Context, client *clientv3.Client, o Options) *Store {
 // Changed receives when Look may say something new.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
 
-func (s *Store) wake() {
+func wake(c chan<- struct{}) {
 	select {
-	case s.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
+}
+
+func (s *Store) wakeBoth() {
+	wake(s.changed)
+	wake(s.namesChanged)
 }
 
 // watch wakes at every event, and when events may have been missed.
@@ -101,16 +113,31 @@ func (s *Store) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 		for r := range s.client.Watch(watching, s.base, clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
-			if s.wake(); r.Err() != nil {
+			if r.Err() != nil {
 				s.Log.Warn("watch", "error", r.Err())
 				break
 			}
+			s.wakeFor(r.Events)
 		}
 		cancel()
-		s.wake()
+		s.wakeBoth()
 		select {
 		case <-ctx.Done():
 		case <-time.After(again):
+		}
+	}
+}
+
+// wakeFor wakes those whom events concern; none come when a watch begins.
+func (s *Store) wakeFor(events []*clientv3.Event) {
+	if len(events) == 0 {
+		s.wakeBoth()
+	}
+	for _, e := range events {
+		if strings.HasPrefix(string(e.Kv.Key), s.base+names) {
+			wake(s.namesChanged)
+		} else {
+			wake(s.changed)
 		}
 	}
 }
@@ -123,11 +150,11 @@ func (s *Store) Look(ctx context.Context) (peer.Snapshot, error) {
 	}
 	const tries = 3 // each after something of ours was put right
 	for range tries {
-		res, err := s.client.Get(ctx, s.base, clientv3.WithPrefix())
+		kvs, err := s.get(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("etcd: %w", err)
 		}
-		hosts, again, err := s.read(ctx, res)
+		hosts, again, err := s.read(ctx, kvs)
 		if err != nil || !again {
 			return hosts, err
 		}
@@ -135,11 +162,27 @@ func (s *Store) Look(ctx context.Context) (peer.Snapshot, error) {
 	return nil, fmt.Errorf("etcd: %s: does not keep what this host writes", s.base)
 }
 
+// get reads all keys but the names, which Names does.
+func (s *Store) get(ctx context.Context) (kvs []*mvccpb.KeyValue, err error) {
+	from := s.base + names
+	res, err := s.client.Txn(ctx).Then(
+		clientv3.OpGet(s.base, clientv3.WithRange(from)),
+		clientv3.OpGet(clientv3.GetPrefixRangeEnd(from), clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.base))),
+	).Commit()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range res.Responses {
+		kvs = append(kvs, r.GetResponseRange().Kvs...)
+	}
+	return kvs, nil
+}
+
 // read judges one answer. It reports whether it has written something.
-func (s *Store) read(ctx context.Context, res *clientv3.GetResponse) (hosts peer.Snapshot, again bool, err error) {
+func (s *Store) read(ctx context.Context, kvs []*mvccpb.KeyValue) (hosts peer.Snapshot, again bool, err error) {
 	var agreed, known bool
 	s.blocks = map[netip.Prefix]held{}
-	for _, kv := range res.Kvs {
+	for _, kv := range kvs {
 		kind, name, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), s.base), "/")
 		switch kind {
 		case "network":
@@ -151,7 +194,7 @@ func (s *Store) read(ctx context.Context, res *clientv3.GetResponse) (hosts peer
 				if r.ID != s.ID {
 					err = fmt.Errorf("another machine, %q, is registered with this one's address %s", r.ID, r.Address)
 				}
-				known = kv.Lease == int64(s.lease)
+				known = kv.Lease == s.lease.Load()
 			}
 			hosts = append(hosts, r.Host)
 		case "blocks":
@@ -236,65 +279,4 @@ func (s *Store) assemble(hosts peer.Snapshot) peer.Snapshot {
 	}
 	slices.SortFunc(hosts, func(a, b peer.Host) int { return a.Address.Compare(b.Address) })
 	return hosts
-}
-
-func (s *Store) ensureLease(ctx context.Context) error {
-	for s.lease != 0 {
-		select {
-		case _, ok := <-s.alive:
-			if ok {
-				continue
-			}
-			s.abandon()
-		default:
-			return nil
-		}
-	}
-	l, err := s.client.Grant(ctx, int64(s.TTL/time.Second))
-	if err != nil {
-		return fmt.Errorf("etcd: lease: %w", err)
-	}
-	keeping, cancel := context.WithCancel(s.client.Ctx())
-	alive, err := s.client.KeepAlive(keeping, l.ID) //nolint:contextcheck // it outlives this call
-	if err != nil {
-		cancel()
-		return fmt.Errorf("etcd: lease: %w", err)
-	}
-	s.lease, s.alive, s.letGo = l.ID, alive, cancel
-	return nil
-}
-
-// abandon lets the lease end by itself, if it has not; the next Look takes another.
-func (s *Store) abandon() {
-	s.letGo()
-	s.lease = 0
-}
-
-// register writes what of ours is missing. A host's own key is taken over from
-// the same machine's earlier life alone; Look has judged that.
-func (s *Store) register(ctx context.Context) error {
-	n, err := json.Marshal(s.Network)
-	if err != nil {
-		return err
-	}
-	me, err := json.Marshal(registration{s.Self, s.ID})
-	if err != nil {
-		return err
-	}
-	network, host := s.base+"network", s.base+"hosts/"+s.Self.Address.String()
-	_, err = s.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(network), "=", 0)).
-		Then(clientv3.OpPut(network, string(n))).Commit()
-	if err == nil {
-		_, err = s.client.Txn(ctx).
-			If(clientv3.Compare(clientv3.CreateRevision(host), "=", 0)).
-			Then(clientv3.OpPut(host, string(me), clientv3.WithLease(s.lease))).
-			Else(clientv3.OpTxn(
-				[]clientv3.Cmp{clientv3.Compare(clientv3.Value(host), "=", string(me))},
-				[]clientv3.Op{clientv3.OpPut(host, string(me), clientv3.WithLease(s.lease))}, nil)).Commit()
-	}
-	if err != nil {
-		s.abandon() // it may be gone
-		return fmt.Errorf("etcd: %w", err)
-	}
-	return nil
 }

@@ -22,29 +22,42 @@ import (
 // etcd starts a real one, for the time of the test.
 func etcd(t *testing.T) *clientv3.Client {
 	t.Helper()
-	urls := [2]string{}
-	for i := range urls {
+	return ready(t, Access{Endpoints: []string{start(t, "http")}})
+}
+
+// start starts an etcd for clients of a scheme, and returns its URL.
+func start(t *testing.T, scheme string, args ...string) string {
+	t.Helper()
+	addresses := [2]string{}
+	for i := range addresses {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		urls[i] = "http://" + l.Addr().String()
+		addresses[i] = l.Addr().String()
 		_ = l.Close()
 	}
-	cmd := exec.Command("etcd", "--data-dir", t.TempDir(), "--listen-client-urls", urls[0], "--advertise-client-urls", urls[0],
-		"--listen-peer-urls", urls[1], "--initial-advertise-peer-urls", urls[1], "--initial-cluster", "default="+urls[1])
+	url, peers := scheme+"://"+addresses[0], "http://"+addresses[1]
+	cmd := exec.Command("etcd", append(args, "--data-dir", t.TempDir(), "--listen-client-urls", url, "--advertise-client-urls", url,
+		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "default="+peers)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v; scripts/setup.sh installs it", err)
 	}
-	client, err := Dial(Access{Endpoints: urls[:1]})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = client.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	return url
+}
+
+// ready returns a client once etcd answers it.
+func ready(t *testing.T, a Access) *clientv3.Client {
+	t.Helper()
+	client, err := Dial(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for {

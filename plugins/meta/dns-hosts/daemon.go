@@ -126,13 +126,15 @@ func (w *watcher) wake() {
 
 func (w *watcher) close() { _ = w.fs.Close() }
 
-// renew watches the records, and where namespaces have their names: both may be
+// renew watches the records, this host's and others', and where namespaces have their names: both may be
 // deleted and made again.
 func (w *watcher) renew(service *resolver.Service) error {
-	if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
-		return err
+	want := map[string]bool{w.store.Containers(): true, w.store.Remote(): true}
+	for dir := range want {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
 	}
-	want := map[string]bool{w.store.Containers(): true}
 	for _, dir := range service.NamespaceDirs() {
 		if !strings.HasPrefix(dir, "/proc/") { // tells nothing
 			want[dir] = true

@@ -13,7 +13,9 @@ import (
 	"syscall"
 
 	"github.com/dockyard-cni/dockyard/pkg/overlay"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/names"
 	"github.com/dockyard-cni/dockyard/pkg/peer/store"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
 func main() {
@@ -40,8 +42,9 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	ended := make([]error, len(configs))
-	for i, c := range configs {
+	var mu sync.Mutex
+	var ended []error
+	for _, c := range configs {
 		client, err := store.Dial(store.Access{
 			Endpoints: c.Etcd.Endpoints, CA: c.Etcd.CA, Cert: c.Etcd.Cert, Key: c.Etcd.Key,
 			Username: c.Etcd.Username, PasswordFile: c.Etcd.PasswordFile,
@@ -58,12 +61,20 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 			Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
 			TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
 		})
-		wg.Go(func() {
-			if err := d.Run(ctx, s); err != nil {
-				ended[i] = fmt.Errorf("network %s: %w", c.Name, err)
-				cancel()
-			}
-		})
+		e := names.Exchange{Network: c.Name, Subnets: c.Subnets, Zone: zone.Default(), Log: log}
+		for _, run := range []func() error{
+			func() error { return d.Run(ctx, s) },
+			func() error { return e.Run(ctx, s) },
+		} {
+			wg.Go(func() {
+				if err := run(); err != nil {
+					mu.Lock()
+					ended = append(ended, fmt.Errorf("network %s: %w", c.Name, err))
+					mu.Unlock()
+					cancel()
+				}
+			})
+		}
 	}
 	wg.Wait()
 	return errors.Join(ended...)

@@ -1,0 +1,156 @@
+// Package names is how a host's part in a network on many hosts tells the others
+// what its containers are called, and hears it of theirs.
+package names
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dockyard-cni/dockyard/pkg/peer/store"
+	"github.com/dockyard-cni/dockyard/pkg/watch"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+// A Store is where hosts tell one another; see store.Store.
+type Store interface {
+	Names(ctx context.Context, own map[string]string) (map[netip.Addr][]string, error)
+	NamesChanged() <-chan struct{}
+}
+
+// An Exchange keeps the names of one network: in the store those of this host's
+// records, and beside these records those of the other hosts. What it does is a
+// function of all that both say; an event only wakes it.
+type Exchange struct {
+	Network string
+	Subnets []netip.Prefix // what addresses of other hosts' containers are in
+	Zone    zone.Store
+	Log     *slog.Logger
+
+	refused string // what was left out the last time
+}
+
+const (
+	settle  = 5 * time.Millisecond // for events that come together
+	resync  = 30 * time.Second     // for what no event told
+	retry   = time.Second
+	enough  = 5 * time.Second // for one round
+	maximum = 1 << 16         // records of one host that are taken
+)
+
+// Run works until ctx ends. What it has written stays, as the containers do.
+func (e *Exchange) Run(ctx context.Context, s Store) error {
+	records, err := watch.Dir(ctx, e.Zone.Containers(), e.Log)
+	if err != nil {
+		return err
+	}
+	reader := e.Zone.Reader()
+	for next := resync; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.NamesChanged():
+		case <-records:
+		case <-time.After(next):
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(settle):
+		}
+		next = resync
+		if err := e.round(ctx, reader, s); err != nil && ctx.Err() == nil {
+			e.Log.Warn("names", "network", e.Network, "error", err)
+			next = retry
+		}
+	}
+}
+
+func (e *Exchange) round(ctx context.Context, reader *zone.Reader, s Store) error {
+	ctx, cancel := context.WithTimeout(ctx, enough)
+	defer cancel()
+	own, err := e.own(reader)
+	if err != nil {
+		return err
+	}
+	others, err := s.Names(ctx, own)
+	if errors.Is(err, store.ErrUnregistered) {
+		return nil // it wakes us when it is
+	}
+	if err != nil {
+		return err
+	}
+	return e.Zone.SetRemote(e.Network, e.judge(others))
+}
+
+// judge takes what can be believed. Of what cannot it tells once.
+func (e *Exchange) judge(others map[netip.Addr][]string) map[netip.Addr][]zone.Record {
+	remote := make(map[netip.Addr][]zone.Record, len(others))
+	var refused []error
+	for _, host := range slices.SortedFunc(maps.Keys(others), netip.Addr.Compare) {
+		for _, value := range others[host][:min(len(others[host]), maximum)] {
+			r, err := e.parse(value)
+			if err != nil {
+				refused = append(refused, fmt.Errorf("of host %s: %w", host, err))
+				continue
+			}
+			remote[host] = append(remote[host], r)
+		}
+	}
+	text := fmt.Sprint(errors.Join(refused...))
+	if text != e.refused && refused != nil {
+		e.Log.Warn("names left out", "network", e.Network, "error", text)
+	}
+	e.refused = text
+	return remote
+}
+
+// own is what this host tells, by what follows the network in a mark.
+func (e *Exchange) own(reader *zone.Reader) (map[string]string, error) {
+	records, _, err := reader.Read()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, r := range records {
+		if !r.Mark.OnNetwork(e.Network) {
+			continue
+		}
+		if _, err := os.Stat(r.NetNS); err != nil {
+			continue // nobody answers there
+		}
+		data, err := json.Marshal(r.Public())
+		if err != nil {
+			return nil, err
+		}
+		_, key, _ := strings.Cut(string(r.Mark), "/")
+		out[key] = string(data)
+	}
+	return out, nil
+}
+
+// parse judges what another host says: names that are some, of this network,
+// which lead into it.
+func (e *Exchange) parse(value string) (zone.Record, error) {
+	r, err := zone.ParseRecord([]byte(value))
+	if err != nil {
+		return r, err
+	}
+	if r.Network != e.Network {
+		return r, fmt.Errorf("record of network %q", r.Network)
+	}
+	for _, a := range r.Addrs {
+		if !slices.ContainsFunc(e.Subnets, func(s netip.Prefix) bool { return s.Contains(a) }) {
+			return r, fmt.Errorf("record of %q: address %s is in no subnet of %v", r.Names[0], a, e.Subnets)
+		}
+	}
+	return r.Public(), nil
+}
