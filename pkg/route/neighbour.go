@@ -79,21 +79,14 @@ func (n Neighbour) entry() (*netlink.Handle, *netlink.Neigh, error) {
 // Neighbours returns the permanent entries of a link. It costs what the link
 // has: the kernel leaves out the entries of others (NDA_IFINDEX).
 func Neighbours(link string) (out []Neighbour, err error) {
-	h, err := netns.Host().Netlink()
-	if err != nil {
-		return nil, err
-	}
-	l, err := h.LinkByName(link)
-	if err != nil {
-		if notFound(err) {
-			err = nil
-		}
+	_, index, err := onHost(link)
+	if err != nil || index == 0 {
 		return nil, err
 	}
 	for _, fam := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 		req.AddData(&netlink.Ndmsg{Family: fam})
-		req.AddData(nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(l.Attrs().Index))))
+		req.AddData(nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(index))))
 		msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
 		if err != nil {
 			return nil, err
@@ -103,7 +96,7 @@ func Neighbours(link string) (out []Neighbour, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if n.LinkIndex != l.Attrs().Index || n.State&netlink.NUD_PERMANENT == 0 {
+			if n.LinkIndex != index || n.State&netlink.NUD_PERMANENT == 0 {
 				continue
 			}
 			a, _ := netip.AddrFromSlice(n.IP)

@@ -150,22 +150,30 @@ func (f Free) Apply(context.Context) error { return nil }
 // Remove implements state.Resource.
 func (f Free) Remove(context.Context) error { return nil }
 
+// onHost returns the index of a link of the host, 0 where there is none.
+func onHost(link string) (*netlink.Handle, int, error) {
+	h, err := netns.Host().Netlink()
+	if err != nil {
+		return nil, 0, err
+	}
+	l, err := h.LinkByName(link)
+	if notFound(err) {
+		return h, 0, nil
+	} else if err != nil {
+		return nil, 0, err
+	}
+	return h, l.Attrs().Index, nil
+}
+
 // By returns the routes by a link of the host that are not the kernel's own, as
 // Set has them in Want: each with Replace.
 func By(link string) (out []Route, err error) {
-	h, err := netns.Host().Netlink()
-	if err != nil {
-		return nil, err
-	}
-	l, err := h.LinkByName(link)
-	if err != nil {
-		if notFound(err) {
-			err = nil
-		}
+	h, index, err := onHost(link)
+	if err != nil || index == 0 {
 		return nil, err
 	}
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := h.RouteListFiltered(fam, &netlink.Route{LinkIndex: l.Attrs().Index}, netlink.RT_FILTER_OIF)
+		list, err := h.RouteListFiltered(fam, &netlink.Route{LinkIndex: index}, netlink.RT_FILTER_OIF)
 		if err != nil {
 			return nil, err
 		}
