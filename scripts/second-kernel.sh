@@ -30,6 +30,7 @@ finish() {
     pids=$(jobs -p)
     [[ -z $pids ]] || kill $pids 2>/dev/null || true
     rm -rf "$dir"
+    rm -f "/run/virtiofsd/${dir//\//.}.files.pid" # which virtiofsd forgets
 }
 trap finish EXIT
 trap 'exit 125' HUP INT QUIT TERM
