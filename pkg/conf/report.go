@@ -102,6 +102,21 @@ func (r *Report) Range(path string, found, low, high int) {
 	}
 }
 
+// What the kernel takes.
+const (
+	MinMTU  = 68 // ETH_MIN_MTU
+	MaxMTU  = 65535
+	MaxVLAN = 4094
+)
+
+// MTU reports one that no link can have. 0 is allowed, and stands for what
+// otherwise says.
+func (r *Report) MTU(path string, found int, otherwise string) {
+	if found != 0 && (found < MinMTU || found > MaxMTU) {
+		r.Bad(path, found, "%d to %d, or 0 for %s", MinMTU, MaxMTU, otherwise)
+	}
+}
+
 // MaxLinkName is the length in bytes of the longest name of a link (IFNAMSIZ - 1).
 const MaxLinkName = 15
 

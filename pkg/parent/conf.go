@@ -49,13 +49,7 @@ func Defaults(d link.Driver) Config {
 	return Config{Mode: d.Mode, Announce: true, DuplicateCheck: 50, Driver: d}
 }
 
-const (
-	maxVLAN = 4094
-	minMTU  = 68 // ETH_MIN_MTU
-	maxMTU  = 65535
-
-	maxDuplicateCheck = 10_000 // RFC 5227 is through after nine seconds
-)
+const maxDuplicateCheck = 10_000 // RFC 5227 is through after nine seconds
 
 // Validate reports problems of the keys above.
 func (c *Config) Validate(_ *cni.Request, rep *conf.Report) {
@@ -64,9 +58,7 @@ func (c *Config) Validate(_ *cni.Request, rep *conf.Report) {
 	}
 	OneOf(rep, "mode", c.Mode, link.Modes(c.Driver.Kind))
 	c.Driver.Mode, c.parent = c.Mode, c.Master
-	if c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU) {
-		rep.Bad("mtu", c.MTU, "%d to %d, or 0 for that of the master", minMTU, maxMTU)
-	}
+	rep.MTU("mtu", c.MTU, "that of the master")
 	if c.GatewayPriority != nil {
 		rep.Range("gatewayPriority", *c.GatewayPriority, -attach.MaxPriority, attach.MaxPriority)
 	}
@@ -76,7 +68,7 @@ func (c *Config) Validate(_ *cni.Request, rep *conf.Report) {
 }
 
 func (c *Config) validateVLAN(rep *conf.Report) {
-	rep.Range("vlan", c.VLAN, 0, maxVLAN)
+	rep.Range("vlan", c.VLAN, 0, conf.MaxVLAN)
 	if c.VLAN == 0 {
 		return
 	}
@@ -116,9 +108,8 @@ func (c *Config) dummy() bool { return c.Internal && c.Master == "" && !c.LinkIn
 
 // judgeName fails if the VLAN's link cannot be called as it should be.
 func (c *Config) judgeName() error {
-	const longest = 15 // IFNAMSIZ-1
-	if name := c.name(""); c.VLAN != 0 && len(name) > longest {
-		return fmt.Errorf("the link of the VLAN would be called %q, which is longer than %d bytes; make it by hand under another name, and name that in master", name, longest)
+	if name := c.name(""); c.VLAN != 0 && len(name) > conf.MaxLinkName {
+		return fmt.Errorf("the link of the VLAN would be called %q, which is longer than %d bytes; make it by hand under another name, and name that in master", name, conf.MaxLinkName)
 	}
 	return nil
 }

@@ -68,17 +68,10 @@ type Layout struct {
 	Down bool
 }
 
-const (
-	minMTU = 68 // ETH_MIN_MTU
-	maxMTU = 65535
-)
-
 // Validate reports what is wrong with keys that stand for themselves.
 func (c *Config) Validate(rep *conf.Report, mtuDefault string) {
 	rep.LinkName("bridge", c.Bridge)
-	if c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU) {
-		rep.Bad("mtu", c.MTU, "%d to %d, or 0 for %s", minMTU, maxMTU, mtuDefault)
-	}
+	rep.MTU("mtu", c.MTU, mtuDefault)
 }
 
 // ValidatePolicy reports what is wrong with the modes, and what excludes what.

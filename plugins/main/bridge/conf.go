@@ -30,8 +30,6 @@ type trunk struct {
 	MaxID *int `json:"maxID"`
 }
 
-const maxVLAN = 4094
-
 func newConfig() cni.Config {
 	return &config{Config: segment.Config{Bridge: "cni0", ICC: true, Announce: true}}
 }
@@ -42,7 +40,7 @@ func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 		Uplink: c.uplink(), Gateway: c.IsGateway || c.IsDefaultGateway, Apart: c.VLAN != 0, Down: c.DisableInterface,
 	}
 	c.Config.Validate(rep, "that of the host's default route")
-	rep.Range("vlan", c.VLAN, 0, maxVLAN)
+	rep.Range("vlan", c.VLAN, 0, conf.MaxVLAN)
 	if c.VLAN > 0 && len(c.Bridge) <= conf.MaxLinkName && len(c.uplink()) > conf.MaxLinkName {
 		rep.Conflict("bridge, vlan", "the host's link in the VLAN would be called %q, which has more than %d bytes; give the bridge a shorter name", c.uplink(), conf.MaxLinkName)
 	}
@@ -68,11 +66,11 @@ func (c *config) validateTrunk(rep *conf.Report) {
 			continue
 		}
 		if t.ID != nil {
-			rep.Range(path+".id", *t.ID, 1, maxVLAN)
+			rep.Range(path+".id", *t.ID, 1, conf.MaxVLAN)
 		}
 		if t.MinID != nil {
-			rep.Range(path+".minID", *t.MinID, 1, maxVLAN)
-			rep.Range(path+".maxID", *t.MaxID, 1, maxVLAN)
+			rep.Range(path+".minID", *t.MinID, 1, conf.MaxVLAN)
+			rep.Range(path+".maxID", *t.MaxID, 1, conf.MaxVLAN)
 			if *t.MinID > *t.MaxID {
 				rep.Conflict(path+".minID, "+path+".maxID", "found %d and %d, want the first not above the second", *t.MinID, *t.MaxID)
 			}
@@ -91,7 +89,7 @@ func (t trunk) ids() (ids []int) {
 		ids = append(ids, *t.ID)
 	}
 	if t.MinID != nil && t.MaxID != nil {
-		for id := max(*t.MinID, 1); id <= min(*t.MaxID, maxVLAN); id++ {
+		for id := max(*t.MinID, 1); id <= min(*t.MaxID, conf.MaxVLAN); id++ {
 			ids = append(ids, id)
 		}
 	}

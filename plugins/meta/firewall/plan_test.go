@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden"
 	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
 )
 
@@ -16,9 +15,4 @@ func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, planned) }
 
 func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "firewall", planned) }
 
-// Whatever a user and a runtime write, there is a plan or an error.
-func FuzzPlan(f *testing.F) {
-	golden.Seed(f, "testdata/plan/*.txtar", "conf.json")
-	golden.SeedBroken(f, "testdata/broken.txtar")
-	f.Fuzz(func(t *testing.T, conf []byte) { plan.Twice(t, planned, conf, nil) })
-}
+func FuzzPlan(f *testing.F) { plan.FuzzChained(f, planned) }

@@ -55,8 +55,6 @@ const (
 	defaultDataDir = "/run/cni/tuning"
 	allowlistFile  = "/etc/cni/tuning/allowlist.conf"
 
-	minMTU    = 68 // ETH_MIN_MTU
-	maxMTU    = 65535
 	maxTxQLen = 1 << 30
 )
 
@@ -76,7 +74,7 @@ func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 		settings
 	}{{"", c.settings}, {"args.cni.", c.CNIArgs.CNI}} {
 		if part.MTU != nil && *part.MTU != 0 {
-			rep.Range(part.path+"mtu", *part.MTU, minMTU, maxMTU)
+			rep.Range(part.path+"mtu", *part.MTU, conf.MinMTU, conf.MaxMTU)
 		}
 		if part.TxQLen != nil {
 			rep.Range(part.path+"txQLen", *part.TxQLen, 0, maxTxQLen)

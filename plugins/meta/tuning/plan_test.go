@@ -8,7 +8,6 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden"
 	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
 )
 
@@ -20,12 +19,7 @@ func TestPlanOfEachKey(t *testing.T) { plan.Keys(t, planned) }
 
 func TestPlanOfExamples(t *testing.T) { plan.Examples(t, "tuning", planned) }
 
-// Whatever a user and a runtime write, there is a plan or an error.
-func FuzzPlan(f *testing.F) {
-	golden.Seed(f, "testdata/plan/*.txtar", "conf.json")
-	golden.SeedBroken(f, "testdata/broken.txtar")
-	f.Fuzz(func(t *testing.T, conf []byte) { plan.Twice(t, planned, conf, nil) })
-}
+func FuzzPlan(f *testing.F) { plan.FuzzChained(f, planned) }
 
 // The list's lines are searched for in the key as it is written; without a file
 // everything is allowed, with an empty one nothing.

@@ -87,6 +87,15 @@ func Fuzz(f *testing.F, p cni.Planned) {
 	})
 }
 
+// FuzzChained is the fuzz target of a chained plugin: whatever a user and a
+// runtime write, there is a plan or an error.
+func FuzzChained(f *testing.F, p cni.Planned) {
+	f.Helper()
+	golden.Seed(f, "testdata/plan/*.txtar", "conf.json")
+	golden.SeedBroken(f, "testdata/broken.txtar")
+	f.Fuzz(func(t *testing.T, conf []byte) { Twice(t, p, conf, nil) })
+}
+
 // Twice plans a configuration twice, for fuzz targets: the outcome must be the
 // same, whatever it is.
 func Twice(t *testing.T, p cni.Planned, conf []byte, ipam *current.Result) {
