@@ -113,6 +113,7 @@ func (l *lab) inflict(d damage) {
 // as what is shared may come back a little different.
 func (l *lab) next(done map[string]bool) (damage, bool) {
 	now := l.look()
+	l.rules = map[string][]damage{}
 	var shared []damage
 	for _, object := range slices.Sorted(maps.Keys(now)) {
 		if slices.Equal(now[object], l.pristine[object]) && l.pristine.Has(object) {
@@ -372,23 +373,29 @@ func (l *lab) nftDamages(words []string, object string) []damage {
 
 var counters = regexp.MustCompile(`counter packets \d+ bytes \d+ `)
 
-// ruleDamages deletes a rule of a chain by its handle: they are found in the
-// order of the chain, so each rule of a chain is a damage of its own by number.
+// ruleDamages deletes rules of a chain by their handles. A table is listed once
+// for all of its chains.
 func (l *lab) ruleDamages(table, chain string) []damage {
 	l.Helper()
-	var out []damage
-	for line := range strings.Lines(l.h.Run("nft", "-a", "list", "chain", strings.Fields(table)[0], strings.Fields(table)[1], chain)) {
-		rule, handle, ok := strings.Cut(strings.TrimSpace(line), " # handle ")
-		if !ok || strings.HasSuffix(rule, "{") {
-			continue
-		}
-		out = append(out, damage{
-			name:    "rule of " + chain + ": " + counters.ReplaceAllString(rule, ""),
-			command: fmt.Sprintf("nft delete rule %s %s handle %s", table, chain, handle),
-			says:    []string{chain},
-		})
+	if _, listed := l.rules[table]; listed {
+		return l.rules[table+" "+chain]
 	}
-	return out
+	l.rules[table] = nil
+	within := ""
+	for line := range strings.Lines(l.h.Run(append([]string{"nft", "-a", "list", "table"}, strings.Fields(table)...)...)) {
+		rule, handle, ok := strings.Cut(strings.TrimSpace(line), " # handle ")
+		if head, opens := strings.CutSuffix(rule, " {"); opens {
+			within = strings.TrimPrefix(head, "chain ")
+		} else if ok {
+			key := table + " " + within
+			l.rules[key] = append(l.rules[key], damage{
+				name:    "rule of " + within + ": " + counters.ReplaceAllString(rule, ""),
+				command: fmt.Sprintf("nft delete rule %s %s handle %s", table, within, handle),
+				says:    []string{within},
+			})
+		}
+	}
+	return l.rules[table+" "+chain]
 }
 
 // nftKey writes a key as nft(8) reads it.

@@ -166,6 +166,8 @@ type lab struct {
 
 	pristine testnet.Snapshot // before anything was attached
 	base     testnet.Snapshot // after one ADD and DEL: with what is shared and stays
+
+	rules map[string][]damage // by "TABLE CHAIN", as last looked; TABLE alone if it was listed
 }
 
 func newLab(t *testing.T, e example, containers int) *lab {
