@@ -63,7 +63,7 @@ var leave struct {
 // here reports whether the test of that name runs under this kernel.
 func here(t testing.TB, name string, needs ...feature) bool {
 	t.Helper()
-	missing := slices.DeleteFunc(slices.Clone(needs), func(f feature) bool { return has()[f] })
+	missing := lacking(needs)
 	switch {
 	case left != "":
 		if !slices.Contains(leftNames(t), name) {
@@ -81,6 +81,11 @@ func here(t testing.TB, name string, needs ...feature) bool {
 		return false
 	}
 	return true
+}
+
+// lacking returns those features that this kernel has not.
+func lacking(needs []feature) []feature {
+	return slices.DeleteFunc(slices.Clone(needs), func(f feature) bool { return has()[f] })
 }
 
 func leftNames(t testing.TB) []string {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -240,33 +241,47 @@ func (l *lab) interfere(verb string, p, n int, do ...string) (hit string, err er
 	return hit, err
 }
 
-// everyPlugin runs a law for each plugin of an example, on hosts of their own.
-func everyPlugin(t *testing.T, e example, law func(l *lab, p int)) {
+// everyCall runs a law for each plugin of an example, on hosts of their own, until
+// there is no n-th system call to interfere with.
+func everyCall(t *testing.T, e example, emulated int, at func(l *lab, p, n int) bool) {
 	for p, plugin := range e.plugins(t) {
+		first, step := e.turn(t, plugin, emulated)
 		t.Run(plugin, func(t *testing.T) {
 			t.Parallel()
-			law(newLab(t, e, 1), p)
+			l := newLab(t, e, 1)
+			for n := first; at(l, p, n) && !t.Failed(); n += step {
+			}
+			l.add(l.atts[0])
+			l.check(l.atts[0])
+			l.del(l.atts[0])
 		})
 	}
 }
 
-// stride is from one system call that is interfered with to the next: each, but
-// under an emulated kernel, where a life takes seconds, one of so many.
-func stride(emulated int) int {
-	if left != "" {
-		return emulated
+// turn is the first system call of a plugin that is interfered with, and the step
+// to the next. Up to three examples that have the plugin take turns, as its calls
+// are much the same in each. Under an emulated kernel, where a life takes seconds,
+// the step is so long. LAWS_EVERY_CALL=1 interferes with each call in each example.
+func (e example) turn(t *testing.T, plugin string, emulated int) (first, step int) {
+	if os.Getenv("LAWS_EVERY_CALL") != "" {
+		return 1, 1
 	}
-	return 1
+	var with []string
+	for _, other := range examples(t) {
+		if slices.Contains(other.plugins(t), plugin) && (left != "" || len(lacking(needs(t, other.conflist))) == 0) {
+			with = append(with, other.name)
+		}
+	}
+	step = min(3, len(with))
+	if left != "" {
+		step = emulated
+	}
+	return 1 + slices.Index(with, e.name)%step, step
 }
 
-// failEverywhere makes each call fail in turn. The plugin may get along without
+// failEverywhere makes calls fail, one in each life. The plugin may get along without
 // it; but if ADD fails, nothing of that plugin's is left.
-func failEverywhere(t *testing.T, e example) {
-	everyPlugin(t, e, func(l *lab, p int) {
-		for n := 1; l.failAt(p, n) && !l.Failed(); n += stride(23) {
-		}
-	})
-}
+func failEverywhere(t *testing.T, e example) { everyCall(t, e, 23, (*lab).failAt) }
 
 // failAt reports whether there was an n-th call that could fail.
 func (l *lab) failAt(p, n int) bool {
@@ -291,24 +306,16 @@ func (l *lab) failAt(p, n int) bool {
 	return hit != ""
 }
 
-// killDuringAdd: that ADD works again is shown by the next one, which comes at
-// least as far, on a host that looks as before, and by the last, which is whole.
+// killDuringAdd: that ADD works again is shown by the next one, which comes
+// farther, on a host that looks as before, and by the last, which is whole.
 func killDuringAdd(t *testing.T, e example) {
-	everyPlugin(t, e, func(l *lab, p int) {
-		for n := 1; l.killAt("ADD", p, n) && !l.Failed(); n += stride(11) {
-		}
-		l.add(l.atts[0])
-		l.check(l.atts[0])
-		l.del(l.atts[0])
-	})
+	everyCall(t, e, 11, func(l *lab, p, n int) bool { return l.killAt("ADD", p, n) })
 }
 
 func killDuringDel(t *testing.T, e example) {
-	everyPlugin(t, e, func(l *lab, p int) {
+	everyCall(t, e, 11, func(l *lab, p, n int) bool {
 		l.add(l.atts[0])
-		for n := 1; l.killAt("DEL", p, n) && !l.Failed(); n += stride(11) {
-			l.add(l.atts[0])
-		}
+		return l.killAt("DEL", p, n)
 	})
 }
 

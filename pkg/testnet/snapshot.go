@@ -1,16 +1,20 @@
 package testnet
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Snapshot is what a network namespace holds, and for the host also files and
@@ -45,15 +49,11 @@ func (h *Host) SnapshotOf(container string) Snapshot {
 
 func (h *Host) network(s Snapshot) {
 	h.t.Helper()
-	h.links(s)
-	for _, family := range []string{"-4", "-6"} {
-		h.records([]string{"ip", "-j", family, "route", "show", "table", "all"}, func(r record) {
-			s.route(family, r)
-		})
-	}
-	h.records([]string{"ip", "-j", "neigh", "show", "nud", "permanent"}, func(r record) {
-		s.add("neigh "+r.key("dst", "dev"), r.attributes()...)
-	})
+	h.records("ip -d",
+		listing{"addr", s.link},
+		listing{"route show table all", s.route},
+		listing{"neigh show nud permanent", func(r record) { s.add("neigh "+r.key("dst", "dev"), r.attributes()...) }},
+	)
 	if slices.ContainsFunc(slices.Collect(maps.Keys(s)), func(o string) bool {
 		link, ok := strings.CutPrefix(o, "link ")
 		return ok && s.ofNetwork(link)
@@ -75,44 +75,58 @@ func (h *Host) qdiscs(s Snapshot) {
 	if !limited {
 		return
 	}
-	h.records([]string{"tc", "-j", "qdisc", "show"}, func(r record) {
+	h.records("tc", listing{"qdisc show", func(r record) {
 		if kind := r.text("kind"); kind == "tbf" || kind == "ingress" {
 			s.add("qdisc "+r.key("dev", "kind"), r.attributes()...)
 		}
-	})
+	}})
 }
 
 func (h *Host) bridges(s Snapshot) {
 	h.t.Helper()
-	h.records([]string{"bridge", "-j", "fdb", "show"}, func(r record) {
-		if mac := r.text("mac"); !strings.HasPrefix(mac, "33:33:") && !strings.HasPrefix(mac, "01:00:5e:") && r.text("state") == "permanent" {
-			s.add("fdb "+r.key("mac", "ifname", "vlan"), r.attributes()...)
-		}
-	})
-	h.records([]string{"bridge", "-j", "vlan", "show"}, func(r record) {
-		s.add("vlan "+r.text("ifname"), r.attributes()...)
-	})
+	h.records("bridge",
+		listing{"fdb show", func(r record) {
+			if mac := r.text("mac"); !strings.HasPrefix(mac, "33:33:") && !strings.HasPrefix(mac, "01:00:5e:") && r.text("state") == "permanent" {
+				s.add("fdb "+r.key("mac", "ifname", "vlan"), r.attributes()...)
+			}
+		}},
+		listing{"vlan show", func(r record) { s.add("vlan "+r.text("ifname"), r.attributes()...) }},
+	)
 }
 
 // A record is one object of an iproute2 or nft listing.
 type record map[string]any
 
-func (h *Host) records(command []string, each func(record)) {
+// A listing is what a tool of iproute2 is asked, and what becomes of each record.
+type listing struct {
+	command string
+	each    func(record)
+}
+
+// records runs a tool of iproute2, with options, once for all listings.
+func (h *Host) records(tool string, listings ...listing) {
 	h.t.Helper()
-	var list []record
-	out, err := h.Try(command...)
+	var commands, stderr strings.Builder
+	for _, l := range listings {
+		fmt.Fprintln(&commands, l.command)
+	}
+	argv := append(strings.Fields(tool), "-j", "-batch", "-")
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin, cmd.Stderr = strings.NewReader(commands.String()), &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		h.t.Error(err)
+		h.t.Errorf("%s: %q: %v: %s", tool, &commands, err, &stderr)
 	}
-	if out = strings.TrimSpace(out); out == "" {
-		return
-	}
-	if err := json.Unmarshal([]byte(out), &list); err != nil {
-		h.t.Errorf("%s: %v", strings.Join(command, " "), err)
-	}
-	for _, r := range list {
-		if len(r) > 0 {
-			each(r)
+	lists := json.NewDecoder(bytes.NewReader(out))
+	for _, l := range listings {
+		var list []record
+		if err := lists.Decode(&list); err != nil {
+			h.t.Errorf("%s %s: %v", tool, l.command, err)
+		}
+		for _, r := range list {
+			if len(r) > 0 {
+				l.each(r)
+			}
 		}
 	}
 }
@@ -204,32 +218,27 @@ func (r record) key(names ...string) string {
 	return strings.Join(words, " ")
 }
 
-func (h *Host) links(s Snapshot) {
-	h.t.Helper()
-	h.records([]string{"ip", "-d", "-j", "addr"}, func(r record) {
-		name := r.text("ifname")
-		addrs, _ := r["addr_info"].([]any)
-		delete(r, "addr_info")
-		s.add("link "+name, r.attributes()...)
-		for _, a := range addrs {
-			addr := record(a.(map[string]any))
-			// The kernel makes these by itself, some time after the link is up.
-			if addr.text("scope") == "link" && addr.text("family") == "inet6" {
-				continue
-			}
-			s.add("addr "+name+" "+addr.text("local")+"/"+addr.text("prefixlen"), addr.attributes()...)
+func (s Snapshot) link(r record) {
+	name := r.text("ifname")
+	addrs, _ := r["addr_info"].([]any)
+	delete(r, "addr_info")
+	s.add("link "+name, r.attributes()...)
+	for _, a := range addrs {
+		addr := record(a.(map[string]any))
+		// The kernel makes these by itself, some time after the link is up.
+		if addr.text("scope") == "link" && addr.text("family") == "inet6" {
+			continue
 		}
-	})
+		s.add("addr "+name+" "+addr.text("local")+"/"+addr.text("prefixlen"), addr.attributes()...)
+	}
 }
 
-// route leaves out what goes with the kernel's own IPv6 link-local addresses.
-func (s Snapshot) route(family string, r record) {
+// route leaves out what goes with the kernel's own IPv6 addresses: link-local, and
+// the subnet routers' anycast address of each, which comes with forwarding.
+func (s Snapshot) route(r record) {
 	dst := r.text("dst")
-	if strings.HasPrefix(dst, "fe80:") || strings.HasPrefix(dst, "ff00::") {
+	if strings.HasPrefix(dst, "fe80:") || strings.HasPrefix(dst, "ff00::") || r.text("type") == "anycast" {
 		return
-	}
-	if family == "-6" && r.text("type") == "anycast" {
-		return // subnet-router anycast: comes with forwarding, of each address
 	}
 	delete(r, "flags")
 	delete(r, "pref")
@@ -277,27 +286,40 @@ func content(path string, d fs.DirEntry) []string {
 // sysctls records those of each interface and those that plugins are known to
 // touch.
 func sysctls(s Snapshot) {
-	for _, dir := range []string{"ipv4/conf", "ipv6/conf"} {
-		ifaces, _ := os.ReadDir("/proc/sys/net/" + dir)
+	for _, dir := range []string{"net/ipv4/conf", "net/ipv6/conf"} {
+		ifaces, _ := os.ReadDir("/proc/sys/" + dir)
 		for _, iface := range ifaces {
-			path := "net/" + dir + "/" + iface.Name()
-			names, _ := os.ReadDir("/proc/sys/" + path)
-			for _, name := range names {
-				s.sysctl(path, name.Name())
-			}
+			s.sysctls(dir + "/" + iface.Name())
 		}
 	}
-	s.sysctl("net/ipv4", "ip_forward")
-	s.sysctl("net/ipv4", "ip_local_port_range")
-	s.sysctl("net/ipv4", "ping_group_range")
-	for _, n := range []string{"iptables", "ip6tables", "arptables"} {
-		s.sysctl("net/bridge", "bridge-nf-call-"+n)
-	}
+	s.sysctls("net/ipv4", "ip_forward", "ip_local_port_range", "ping_group_range")
+	s.sysctls("net/bridge", "bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 }
 
-func (s Snapshot) sysctl(dir, name string) {
-	if b, err := os.ReadFile("/proc/sys/" + dir + "/" + name); err == nil && name != "mtu" {
-		s["sysctl "+dir] = append(s["sysctl "+dir], name+" "+strings.TrimSpace(string(b)))
+// sysctls records some of a directory, or all but the MTU, which is a link's. There
+// are hundreds, so they are opened from their directory, and read without the
+// runtime's ado.
+func (s Snapshot) sysctls(path string, names ...string) {
+	dir, err := os.Open("/proc/sys/" + path)
+	if err != nil {
+		return
+	}
+	defer func() { _ = dir.Close() }()
+	if names == nil {
+		names, _ = dir.Readdirnames(-1)
+		slices.Sort(names)
+	}
+	var value [256]byte
+	for _, name := range names {
+		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		n, err := unix.Read(fd, value[:])
+		_ = unix.Close(fd)
+		if err == nil && name != "mtu" {
+			s["sysctl "+path] = append(s["sysctl "+path], name+" "+strings.TrimSpace(string(value[:n])))
+		}
 	}
 }
 

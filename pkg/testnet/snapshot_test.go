@@ -19,7 +19,7 @@ func TestSnapshotSees(t *testing.T) {
 		{"bridge link set dev v0 hairpin on", "+ link v0: linkinfo.info_slave_data.hairpin true"},
 		{"ip addr add 10.9.0.1/24 dev br0", "+ addr br0 10.9.0.1/24"},
 		{"ip addr add fd00::1/64 dev br0 nodad", "+ addr br0 fd00::1/64"},
-		{"ip route add 10.10.0.0/16 via 10.9.0.2", "+ route dst 10.10.0.0/16 gateway 10.9.0.2 dev br0"},
+		{"ip route add 10.10.0.0/16 via 10.9.0.2", "+ route type unicast dst 10.10.0.0/16 gateway 10.9.0.2 dev br0"},
 		{"ip neigh add 10.9.0.5 lladdr 02:00:00:00:00:05 dev br0 nud permanent", "+ neigh dst 10.9.0.5 dev br0"},
 		{"bridge fdb add 02:00:00:00:00:06 dev v0 master", "+ fdb mac 02:00:00:00:00:06 ifname v0"},
 		{"nft add element inet x s '{ 10.0.0.1 comment \"me\" }'", `+ nft element inet x s "10.0.0.1"`},
