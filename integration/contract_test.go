@@ -3,12 +3,14 @@ package integration
 import (
 	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/iptables"
+	"github.com/dockyard-cni/dockyard/pkg/firewalld"
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/nat"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
@@ -376,8 +378,33 @@ func requirements() []testnet.Case {
 	for _, b := range []backend.Backend{backend.NFTables(), backend.IPTables()} {
 		all = append(all, testnet.Case{Resource: b.Ready, Role: state.Require})
 	}
-	known := `nft add table inet firewalld; nft add chain inet firewalld x; nft add rule inet firewalld x iifname br0 accept`
-	return append(all, testnet.Case{Resource: nft.KnownToFirewalld("br0", "trusted"), Role: state.Require, Setup: known})
+	return append(all,
+		testnet.Case{Resource: firewalld.Running(), Role: state.Require, Setup: withFirewalld},
+		testnet.Case{
+			Resource: firewalld.Interface("br0", "trusted"), Role: state.Ensure, Setup: withFirewalld, Before: "in no zone",
+			Breaks: map[string]string{"firewall-cmd --zone=trusted --remove-interface=br0": "in no zone"},
+		})
+}
+
+// withFirewalld starts it; it ends with the host.
+const withFirewalld = "firewalld"
+
+func startFirewalld(t *testing.T, h *testnet.Host) {
+	t.Helper()
+	h.Run("mkdir", "-p", "/run/dbus")
+	for _, command := range []string{
+		"dbus-daemon --config-file=testdata/bus.conf --nofork --nopidfile",
+		"firewalld --nofork --nopid --log-target=console",
+	} {
+		args := strings.Fields(command)
+		if err := h.Start(exec.Command(args[0], args[1:]...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testnet.Eventually(t, func() error {
+		_, err := h.Try("firewall-cmd", "--state")
+		return err
+	})
 }
 
 // special are the types of resource that not every kernel has.
@@ -408,6 +435,10 @@ func TestContract(t *testing.T) {
 				if err := ensure.Apply(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if c.Setup == withFirewalld {
+				c.Setup = ""
+				startFirewalld(t, h)
 			}
 			testnet.Contract(t, h, c)
 		})

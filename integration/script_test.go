@@ -74,6 +74,7 @@ func newScene(env *testscript.Env, bin string) error {
 	env.Setenv("CNI_PATH", bin)
 	env.Setenv("PATH", env.Getenv("PATH")+":"+bin) // last: ip's "bridge" goes before ours
 	env.Setenv("EXAMPLES", filepath.Join(testnet.Root(), "conf-examples"))
+	env.Setenv("TESTDATA", filepath.Join(testnet.Root(), "integration", "testdata"))
 	env.Defer(func() {
 		if !t.Failed() {
 			if err := s.clean(); err != nil {
@@ -233,7 +234,11 @@ func (s *scene) network(ts *testscript.TestScript, name string) (*testnet.Networ
 	if err != nil {
 		return nil, err
 	}
-	return s.h.Network([]byte(os.Expand(string(conflist), ts.Getenv)), s.bin)
+	n, err := s.h.Network([]byte(os.Expand(string(conflist), ts.Getenv)), s.bin)
+	if err == nil {
+		n.Said = func(text string) { fmt.Fprint(ts.Stderr(), text) }
+	}
+	return n, err
 }
 
 func (s *scene) keep(containers []string) []testnet.Attachment {

@@ -20,6 +20,7 @@ declare -A DEBIAN_PACKAGE=(
     [ethtool]=ethtool [jq]=jq [ps]=procps [modprobe]=kmod [git]=git
     [unshare]=util-linux [gcc]=gcc [etcd]=etcd-server [iperf3]=iperf3
     [dig]=bind9-dnsutils [dnsperf]=dnsperf [dnsmasq]=dnsmasq-base
+    [firewall-cmd]=firewalld
 )
 
 need_tools() {
@@ -41,20 +42,32 @@ need_clients() {
     apt_install "${missing[@]}"
 }
 
-# apt_install package...: says what it installs, and apt's own words on failure only.
+# apt_install package...: says what it installs, and apt's own words on failure
+# only. Services neither start nor are enabled: tests want programs, and a firewall
+# or a database is not for them to give to a machine.
 apt_install() {
     (($#)) || return 0
-    local log
+    local log policy=/usr/sbin/policy-rc.d status=0
     log=$(mktemp)
     echo "installing: $*"
-    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+    if [[ -e $policy ]]; then
+        policy=
+    else
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    { apt-get update && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1 || status=1
+    [[ -z $policy ]] || rm -f "$policy"
+    if ((status)); then
         cat "$log" >&2
-        rm -f "$log"
         echo "setup: apt-get install $*: failed" >&2
-        return 1
+    elif type -P systemctl >/dev/null; then
+        dpkg -L "$@" | sed -n 's#^/lib/systemd/system/\([^/@]*\.\(service\|socket\|timer\)\)$#\1#p' |
+            xargs -r systemctl --quiet disable >>"$log" 2>&1 || true # those that cannot be enabled
     fi
     rm -f "$log"
+    return "$status"
 }
 
 # A kernel without modules has everything built in, or will never have it: the

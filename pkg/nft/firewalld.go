@@ -1,49 +1,24 @@
 package nft
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
-
-	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
-// KnownToFirewalld returns a requirement: that firewalld runs, with its nftables
-// backend, and has the bridge in a zone. Its rules reject what it does not know,
-// and no rule in another table can overrule that.
-func KnownToFirewalld(bridge, zone string) state.Resource { return firewalld{bridge, zone} }
-
-type firewalld struct{ bridge, zone string }
-
-func (f firewalld) Key() string { return "firewalld " + f.bridge }
-
-func (f firewalld) String() string {
-	return fmt.Sprintf("firewall-cmd --permanent --zone=%s --add-interface=%s ; firewall-cmd --reload", f.zone, f.bridge)
-}
-
-// Observe looks for a rule of firewalld that names the bridge, whatever zone it
-// is of.
-func (f firewalld) Observe(context.Context) (state.Diff, error) {
-	chains, err := reader().ListChains()
-	if err != nil {
-		return state.Same, err
+// HasFirewalld reports whether firewalld has its table here, as it does while it
+// runs, but with FirewallBackend=iptables.
+func HasFirewalld() (bool, error) {
+	_, err := reader().ListTableOfFamily(firewalldTable, nftables.TableFamilyINet)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
 	}
-	i := slices.IndexFunc(chains, func(ch *nftables.Chain) bool { return ch.Table.Name == firewalldTable })
-	switch {
-	case i < 0:
-		return "firewalld has no table in nftables: it does not run, or not with FirewallBackend=nftables", nil
-	case !mentioned(chains, chains[i].Table, f.bridge):
-		return state.Diff("firewalld does not know " + f.bridge), nil
-	}
-	return state.Same, nil
+	return err == nil, err
 }
-
-func (firewalld) Apply(context.Context) error  { return nil }
-func (firewalld) Remove(context.Context) error { return nil }
 
 const firewalldTable = "firewalld"
 

@@ -42,7 +42,7 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	switch c.Backend {
 	case "", nftables, iptables, firewalld:
 	default:
-		rep.Bad("backend", c.Backend, `"nftables", "iptables" or "firewalld", or "" for the first that the kernel has of nftables and iptables`)
+		rep.Bad("backend", c.Backend, `"nftables", "iptables" or "firewalld", or "" for firewalld where that runs, else the first that the kernel has of nftables and iptables`)
 	}
 	if name := c.AdminChain; name != nil {
 		if *name == "" || len(*name) > maxChain || !word(*name) {

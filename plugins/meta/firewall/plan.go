@@ -5,6 +5,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
+	fwd "github.com/dockyard-cni/dockyard/pkg/firewalld"
 	ipt "github.com/dockyard-cni/dockyard/pkg/iptables"
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
@@ -19,15 +20,9 @@ import (
 func scopes(*cni.Request) []state.Scope { return nil }
 
 // Resolve implements cni.Resolver.
-func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
-	if c.Backend == "" {
-		missing, err := nft.Missing()
-		if err != nil {
-			return err
-		}
-		if missing {
-			c.Backend = iptables
-		}
+func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
+	if err := c.choose(ctx); err != nil {
+		return err
 	}
 	if a.Prev == nil {
 		return nil
@@ -46,6 +41,27 @@ func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
 	// those in a VLAN.
 	filtered, err := sysctl.BridgesFiltered()
 	c.isolate = c.isolate && (!filtered || c.bridge(a) != a.HostLinks()[0])
+	return err
+}
+
+// choose is like the reference plugin's choice, with nftables before iptables.
+func (c *config) choose(ctx context.Context) error {
+	if c.Backend != "" {
+		return nil
+	}
+	missing, err := nft.Missing()
+	if err != nil || missing {
+		c.Backend = iptables
+		return err
+	}
+	there, err := nft.HasFirewalld() // costs less than to ask on the bus
+	if err != nil || !there {
+		return err
+	}
+	diff, err := fwd.Running().Observe(ctx)
+	if diff == state.Same && err == nil {
+		c.Backend = firewalld
+	}
 	return err
 }
 
@@ -73,11 +89,11 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	if !byIPTables || c.closed() {
 		p.Require(nft.Usable())
 	}
+	if c.Backend == firewalld {
+		p.Require(fwd.Running())
+	}
 	if br == "" { // STATUS knows none
 		return p
-	}
-	if c.Backend == firewalld {
-		p.Require(nft.KnownToFirewalld(br, c.FirewalldZone))
 	}
 	if c.closed() {
 		p.Ensure(nft.Table())
@@ -87,6 +103,9 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	}
 	if c.isolate {
 		p.Ensure(link.IsolatedPort{Link: a.HostEnd()})
+	}
+	if c.Backend == firewalld {
+		p.Ensure(fwd.Interface(br, c.FirewalldZone))
 	}
 	if byIPTables {
 		p.Ensure(ipt.ForwardAccept(br, c.adminChain()))
