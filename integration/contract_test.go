@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
-	"github.com/dockyard-cni/dockyard/pkg/iptables"
 	"github.com/dockyard-cni/dockyard/pkg/firewalld"
+	"github.com/dockyard-cni/dockyard/pkg/iptables"
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/nat"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
