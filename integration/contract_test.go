@@ -151,7 +151,7 @@ func parentCases(c1 *netns.NS) []testnet.Case {
 			inC1 + "ip link set eth0 type ipvlan mode l2": "mode",
 			inC1 + "ip link del eth0":                     "absent",
 		}},
-		{Resource: link.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}, Wait: time.Millisecond},
+		{Resource: link.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}, Wait: time.Millisecond},
 			Role: state.Ensure, Unseen: true, Setup: bridged},
 		{Resource: link.Announce{NS: netns.Host(), Link: "v1", ARP: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}, Role: state.Ensure, Unseen: true, Setup: bridged},
 		{Resource: link.Neighbors{NS: netns.Host(), Link: "v1", PeerNS: netns.Host(), Peer: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}},
