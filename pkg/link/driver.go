@@ -1,7 +1,6 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -9,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -133,12 +131,4 @@ func list(macs []net.HardwareAddr) string {
 	}
 	slices.Sort(words)
 	return strings.Join(words, " ")
-}
-
-// unsupported says what the kernel lacks, where that is why a link was refused.
-func unsupported(kind string, err error) error {
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("the kernel has no links of type %s (its module is missing): %w", kind, err)
-	}
-	return err
 }

@@ -33,6 +33,9 @@ const (
 	kindDummy = "dummy"
 )
 
+// KindDummy is that of the parent of an internal network without one.
+const KindDummy Kind = kindDummy
+
 // Dummy is the parent of an internal network without one: a link to nowhere.
 func Dummy(network string) Shared {
 	return Shared{Name: owner.Mark(sharedMark + network + "/dummy").Link("dyd"), Kind: kindDummy}

@@ -122,6 +122,7 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 			use.Addrs = append(use.Addrs, ip.Prefix.Addr())
 		}
 	}
+	c.requireKinds(&p)
 	if !c.dummy() && (!c.LinkInContainer || a.NetNS.Path() != "") { // STATUS knows no container
 		p.Require(parent)
 	}
@@ -135,6 +136,14 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 		planHost(&p, a, use)
 	}
 	return p
+}
+
+// requireKinds: that of a VLAN is required with its parent.
+func (c *Config) requireKinds(p *state.Plan) {
+	p.Require(link.Kind(c.Driver.Kind))
+	if c.dummy() {
+		p.Require(link.KindDummy)
+	}
 }
 
 // planHost lets the host and the container reach one another, without a word
