@@ -77,6 +77,13 @@ func (d Driver) String() string {
 // broadcast.
 func (d Driver) Layer3() bool { return d.Kind == Ipvlan && d.Mode != "l2" }
 
+// Echoes reports whether a link hears what it sent itself where a switch sends
+// frames back (hairpin): in other modes the kernel keeps them from it
+// (macvlan_multicast_rx), and of ipvlan it sends nothing before it has looked.
+func (d Driver) Echoes() bool {
+	return d.Kind == Macvlan && d.Mode != "bridge" && d.Mode != "vepa"
+}
+
 // sharing is what all who share a parent must have in common. The kernel keeps
 // mode and flag of ipvlan per parent: the last one that is made would change
 // them for all.

@@ -168,7 +168,10 @@ func (c *Config) options(parent link.Parent) attach.Options {
 		o.Announce = c.Announce
 	}
 	if !o.OnLink && !c.dummy() && c.DuplicateCheck > 0 {
-		o.DAD, o.Probe.Wait = route.Optimistic, time.Duration(c.DuplicateCheck)*time.Millisecond
+		o.Probe.Wait = time.Duration(c.DuplicateCheck) * time.Millisecond
+		if !c.Driver.Echoes() { // where the kernel would take its own announcement for another's
+			o.DAD = route.Optimistic
+		}
 		if o.Fixed { // the kernel gives answers to the link that has the address, or else to the parent
 			o.Probe.NS, o.Probe.Link = parent.NS, parent.Name
 		}
