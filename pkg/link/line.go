@@ -156,5 +156,8 @@ func (l *line) hear() (c claim, ok bool, err error) {
 		return c, false, nil
 	}
 	c, ok = l.claims(packet[:n], net.HardwareAddr(ll.Addr[:ll.Halen]))
-	return c, ok && !(c.probe && bytes.Equal(c.mac, l.mac)), nil
+	if c.probe && bytes.Equal(c.mac, l.mac) {
+		ok = false
+	}
+	return c, ok, nil
 }

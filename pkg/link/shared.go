@@ -66,12 +66,12 @@ func (s Shared) mark() owner.Mark { return owner.Mark(sharedMark + s.Name + "/sh
 // ensure makes the link if it is missing. That it will be made is written down
 // first, so that whoever comes after a kill knows whose it is.
 func (s Shared) ensure(ctx context.Context, made string) error {
+	if s.Kind == "" {
+		return nil // what stands on it fails without it, or may do without
+	}
 	h, l, err := find(netns.Host(), s.Name)
 	if err != nil {
 		return err
-	}
-	if l == nil && s.Kind == "" {
-		return nil // what stands on it may do without; else that is the error
 	}
 	if l == nil {
 		if err := s.create(h, made); err != nil {
