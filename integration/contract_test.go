@@ -130,6 +130,11 @@ func parentCases(c1 *netns.NS) []testnet.Case {
 	ipvlan.Driver, ipvlan.MAC = link.Driver{Kind: link.Ipvlan, Mode: "l3", Flag: "private"}, nil
 	record := "d=/run/dockyard/parents; mkdir -p $d/users; ip netns set c1 5; ln -s '5 eth0' $d/users/net:c1:eth0"
 	return []testnet.Case{
+		{Resource: link.Kind(link.Macvlan), Role: state.Require},
+		{Resource: link.Kind("vxlan"), Role: state.Require},
+		{Resource: link.Kind(link.Ipvlan), Role: state.Require, Needs: "ipvlan"},
+		{Resource: link.Kind("vlan"), Role: state.Require, Needs: "8021q"},
+		{Resource: link.KindDummy, Role: state.Require, Needs: "dummy"},
 		{Resource: link.Parent{NS: netns.Host(), Name: "eth0"}, Role: state.Require, Setup: eth0},
 		{Resource: use, Role: state.Own, Setup: eth0, Breaks: map[string]string{
 			"rm /run/dockyard/parents/users/*": "absent",
@@ -153,7 +158,7 @@ func parentCases(c1 *netns.NS) []testnet.Case {
 			inC1 + "ip link set eth0 type ipvlan mode l2": "mode",
 			inC1 + "ip link del eth0":                     "absent",
 		}},
-		{Resource: link.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}, Wait: time.Millisecond},
+		{Resource: link.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}, Wait: time.Millisecond},
 			Role: state.Ensure, Unseen: true, Setup: bridged},
 		{Resource: link.Announce{NS: netns.Host(), Link: "v1", ARP: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}, Role: state.Ensure, Unseen: true, Setup: bridged},
 		{Resource: link.Neighbors{NS: netns.Host(), Link: "v1", PeerNS: netns.Host(), Peer: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}},
@@ -447,5 +452,21 @@ func TestContract(t *testing.T) {
 		if !held[name] {
 			t.Errorf("%s is a resource without a case here", name)
 		}
+	}
+}
+
+// A kind of links that the kernel lacks is said so, and what it has is not made by
+// asking for it.
+func TestKinds(t *testing.T) {
+	h := testnet.New(t)
+	before := h.Snapshot()
+	for _, k := range []link.Kind{"nonsense", link.Macvlan, "vxlan", "bridge", "veth"} {
+		diff, err := k.Observe(t.Context())
+		if err != nil || strings.Contains(string(diff), "the kernel has no links of type nonsense: its module nonsense is missing") != (k == "nonsense") {
+			t.Errorf("%q: %q, %v", string(k), diff, err)
+		}
+	}
+	if err := testnet.Equal(before, h.Snapshot()); err != nil {
+		t.Error(err)
 	}
 }

@@ -26,7 +26,7 @@ const MaxPriority = 1 << 20
 // Options are what plugins do differently.
 type Options struct {
 	DAD route.DAD
-	// Probe asks for who has one of the IPv4 addresses, by the container's link
+	// Probe asks for who has one of the addresses, by the container's link
 	// unless it names another. If it waits for no time, nobody is asked.
 	Probe    link.Probe
 	Announce bool // tell the neighbours who has the addresses now
@@ -61,7 +61,10 @@ func probe(p *state.Plan, a *cni.Attachment, ask link.Probe) {
 	if ask.Link == "" {
 		ask.NS, ask.Link = a.NetNS, a.Owner.IfName
 	}
-	if ask.Addrs = ipv4(a); ask.Wait > 0 && len(ask.Addrs) > 0 {
+	for _, ip := range a.IPs {
+		ask.Addrs = append(ask.Addrs, ip.Prefix.Addr())
+	}
+	if ask.Wait > 0 && len(ask.Addrs) > 0 {
 		p.Ensure(ask)
 	}
 }

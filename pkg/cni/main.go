@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -36,10 +37,25 @@ var Version = "v0.0.0-dev"
 // result or error on stdout, and exits. SIGTERM and SIGINT cancel an ADD, which
 // then undoes what it made. Without CNI_COMMAND it prints what it is on stderr,
 // in the form that nerdctl reads ("CNI firewall plugin v1.7.1").
-func Main(name string, v Verbs) { os.Exit(run(name, v)) }
+func Main(name string, v Verbs) {
+	oneCPU()
+	os.Exit(run(name, v))
+}
+
+// oneCPU: a plugin does one thing after another. Left to itself, Go's runtime
+// starts threads for all CPUs, which look for work and cost a sixth of an ADD. The
+// plugins that this one delegates to learn it before they start.
+func oneCPU() {
+	const name = "GOMAXPROCS"
+	if os.Getenv(name) == "" {
+		runtime.GOMAXPROCS(1)
+		_ = os.Setenv(name, "1")
+	}
+}
 
 func run(name string, v Verbs) int {
 	m := &mainCall{plugin: name, version: version.Current()}
+	_, m.undoes = v.(planner)
 	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // see Request.OwnNetNS
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: m.verb(func(ctx context.Context, r *Request) error {
@@ -98,14 +114,26 @@ func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) 
 type mainCall struct {
 	plugin  string
 	version string
+	undoes  bool
 	err     error
+}
+
+// A planner works by plan, and undoes what it made when it is told to stop. Other
+// plugins, for addresses, have done all or nothing by then, and their caller gives
+// back what they gave; listening to signals would cost them three threads.
+type planner interface {
+	Load(*Request) (Config, error)
 }
 
 // verb runs f under a context that a signal cancels; VERSION does without.
 func (m *mainCall) verb(f func(context.Context, *Request) error, read ...func(*Request) error) func(*skel.CmdArgs) error {
 	return func(a *skel.CmdArgs) error {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-		defer stop()
+		ctx := context.Background()
+		if m.undoes {
+			var stop func()
+			ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+		}
 		r, err := newRequest(a)
 		if err == nil {
 			m.version, r.plugin = r.CNIVersion, m.plugin

@@ -69,25 +69,28 @@ func require(ctx context.Context, r *Request, c Config) error {
 }
 
 // addWithAddresses tries another address where a host that the IPAM plugin knows
-// nothing of has the one that it gave, for as long as it gives others.
+// nothing of has the one that it gave, for as long as it gives others. It tries
+// none twice: a machine that was about to take it has given it up by then.
 func (p Planned) addWithAddresses(ctx context.Context, r *Request, c Config, linker Linker) (*current.Result, error) {
 	const tries = 8
-	refused := map[string]bool{}
+	refused := map[string]error{}
 	for {
 		res, err := r.addresses(ctx, c)
 		if err != nil {
 			return nil, err
 		}
 		given := fmt.Sprint(res.IPs)
-		res, err = p.addLink(ctx, r, c, linker, res)
-		if err == nil {
-			return res, nil
+		before := refused[given]
+		if err = before; err == nil {
+			if res, err = p.addLink(ctx, r, c, linker, res); err == nil {
+				return res, nil
+			}
 		}
 		err = errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
-		if !errors.Is(err, state.ErrDuplicate) || refused[given] || len(refused) == tries {
+		if !errors.Is(err, state.ErrDuplicate) || before != nil || len(refused) == tries {
 			return nil, err
 		}
-		refused[given] = true
+		refused[given] = err
 	}
 }
 

@@ -168,7 +168,7 @@ func TestAddIPAMFails(t *testing.T) {
 }
 
 // An address that another host has is given back, and another asked for; if
-// that is the same, there is no other.
+// that is the same, there is no other, and it is not tried again.
 func TestAddDuplicate(t *testing.T) {
 	allowOwnNetNS(t)
 	verbs := installIPAM(t)
@@ -179,6 +179,9 @@ func TestAddDuplicate(t *testing.T) {
 	}
 	if !slices.Equal(verbs(), []string{"ADD", "DEL", "ADD", "DEL"}) {
 		t.Errorf("IPAM saw %q", verbs())
+	}
+	if want := []string{"resolve", "complete", "apply", "remove"}; !slices.Equal(s.did, want) {
+		t.Errorf("did %q, want %q", s.did, want)
 	}
 }
 

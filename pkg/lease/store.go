@@ -65,11 +65,13 @@ func (s *Store) flock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.lock = f; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return nil
+	}
 	done := make(chan error, 1)
 	go func() { done <- exclusive(f) }()
 	select {
 	case err = <-done:
-		s.lock = f
 		return err
 	case <-ctx.Done():
 		return ctx.Err() // the goroutine still waits; f goes with the process

@@ -68,12 +68,12 @@ func (a Announce) Apply(ctx context.Context) error {
 }
 
 func (a Announce) send() error {
-	line, err := openARP(a.NS, a.Link)
+	lines, err := openLines(a.NS, a.Link, arp)
 	if err != nil {
 		return err
 	}
 	for _, addr := range a.ARP {
-		if err := line.send(addr, addr); err != nil {
+		if err := lines[0].send(arpRequestFor(lines[0].mac, addr, addr)); err != nil {
 			return fmt.Errorf("announce %s: %w", addr, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -9,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -79,6 +77,13 @@ func (d Driver) String() string {
 // broadcast.
 func (d Driver) Layer3() bool { return d.Kind == Ipvlan && d.Mode != "l2" }
 
+// Echoes reports whether a link hears what it sent itself where a switch sends
+// frames back (hairpin): in other modes the kernel keeps them from it
+// (macvlan_multicast_rx), and of ipvlan it sends nothing before it has looked.
+func (d Driver) Echoes() bool {
+	return d.Kind == Macvlan && d.Mode != "bridge" && d.Mode != "vepa"
+}
+
 // sharing is what all who share a parent must have in common. The kernel keeps
 // mode and flag of ipvlan per parent: the last one that is made would change
 // them for all.
@@ -133,12 +138,4 @@ func list(macs []net.HardwareAddr) string {
 	}
 	slices.Sort(words)
 	return strings.Join(words, " ")
-}
-
-// unsupported says what the kernel lacks, where that is why a link was refused.
-func unsupported(kind string, err error) error {
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("the kernel has no links of type %s (its module is missing): %w", kind, err)
-	}
-	return err
 }

@@ -15,7 +15,7 @@ import (
 
 // A Parent requires a link that others can be made on: there, up, Ethernet, and
 // not in a bridge or bond itself. Of a VLAN that is not there yet its own parent
-// is required, and so on.
+// is required, and so on, and that the kernel has VLANs.
 type Parent struct {
 	NS   *netns.NS
 	Name string // empty: the host has no default route to find it by
@@ -44,7 +44,7 @@ func named(name string) string {
 }
 
 // Observe implements state.Resource.
-func (p Parent) Observe(context.Context) (state.Diff, error) {
+func (p Parent) Observe(ctx context.Context) (state.Diff, error) {
 	if named(p.Name) != p.Name {
 		return "there is no default route to find the parent by; set master", nil
 	}
@@ -52,6 +52,7 @@ func (p Parent) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
+	made := l == nil
 	for on := p.On; l == nil && on != ""; on, _ = base(on) {
 		if h, l, err = find(p.NS, on); err != nil {
 			return state.Same, err
@@ -60,7 +61,10 @@ func (p Parent) Observe(context.Context) (state.Diff, error) {
 	if l == nil {
 		return "no such link; name one that is there in master", nil
 	}
-	return p.judge(h, l), nil
+	if diff := p.judge(h, l); diff != state.Same || !made {
+		return diff, nil
+	}
+	return Kind(kindVLAN).Observe(ctx)
 }
 
 func (p Parent) judge(h *netlink.Handle, l netlink.Link) state.Diff {

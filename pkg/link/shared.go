@@ -33,6 +33,9 @@ const (
 	kindDummy = "dummy"
 )
 
+// KindDummy is that of the parent of an internal network without one.
+const KindDummy Kind = kindDummy
+
 // Dummy is the parent of an internal network without one: a link to nowhere.
 func Dummy(network string) Shared {
 	return Shared{Name: owner.Mark(sharedMark + network + "/dummy").Link("dyd"), Kind: kindDummy}
@@ -63,12 +66,12 @@ func (s Shared) mark() owner.Mark { return owner.Mark(sharedMark + s.Name + "/sh
 // ensure makes the link if it is missing. That it will be made is written down
 // first, so that whoever comes after a kill knows whose it is.
 func (s Shared) ensure(ctx context.Context, made string) error {
+	if s.Kind == "" {
+		return nil // what stands on it fails without it, or may do without
+	}
 	h, l, err := find(netns.Host(), s.Name)
 	if err != nil {
 		return err
-	}
-	if l == nil && s.Kind == "" {
-		return nil // what stands on it may do without; else that is the error
 	}
 	if l == nil {
 		if err := s.create(h, made); err != nil {

@@ -173,24 +173,28 @@ func (n *NS) Netlink() (*netlink.Handle, error) {
 // sockets. f must not start goroutines that rely on it.
 func (n *NS) Do(f func() error) error {
 	fd, err := n.FD()
-	if err != nil || fd < 0 {
-		if err == nil {
-			err = f()
-		}
+	if err != nil {
 		return err
 	}
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine instead of
-		// going back to others in a foreign namespace.
-		runtime.LockOSThread()
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter netns %s: %w", n.path, err)
-			return
+	if fd < 0 {
+		return f()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open own netns: %w", err)
+	}
+	defer unix.Close(home) //nolint:errcheck // only read
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter netns %s: %w", n.path, err)
+	}
+	defer func() {
+		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+			panic(fmt.Sprintf("no way back from netns %s: %v", n.path, err)) // nothing may be done to the wrong one
 		}
-		done <- f()
 	}()
-	return <-done
+	return f()
 }
 
 // String names the namespace as the -n option of ip(8) would take it, with a

@@ -122,6 +122,7 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 			use.Addrs = append(use.Addrs, ip.Prefix.Addr())
 		}
 	}
+	c.requireKinds(&p)
 	if !c.dummy() && (!c.LinkInContainer || a.NetNS.Path() != "") { // STATUS knows no container
 		p.Require(parent)
 	}
@@ -135,6 +136,14 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 		planHost(&p, a, use)
 	}
 	return p
+}
+
+// requireKinds: that of a VLAN is required with its parent.
+func (c *Config) requireKinds(p *state.Plan) {
+	p.Require(link.Kind(c.Driver.Kind))
+	if c.dummy() {
+		p.Require(link.KindDummy)
+	}
 }
 
 // planHost lets the host and the container reach one another, without a word
@@ -159,7 +168,10 @@ func (c *Config) options(parent link.Parent) attach.Options {
 		o.Announce = c.Announce
 	}
 	if !o.OnLink && !c.dummy() && c.DuplicateCheck > 0 {
-		o.DAD, o.Probe.Wait = route.Optimistic, time.Duration(c.DuplicateCheck)*time.Millisecond
+		o.Probe.Wait = time.Duration(c.DuplicateCheck) * time.Millisecond
+		if !c.Driver.Echoes() { // where the kernel would take its own announcement for another's
+			o.DAD = route.Optimistic
+		}
 		if o.Fixed { // the kernel gives answers to the link that has the address, or else to the parent
 			o.Probe.NS, o.Probe.Link = parent.NS, parent.Name
 		}

@@ -30,6 +30,15 @@ type options struct {
 	slow       int           // of what takes a second
 	rounds     int           // of the connection test
 	round      time.Duration // how long each of those lasts
+	emulated   bool          // slow by five to fifteen times, so that ratios alone count
+}
+
+// where labels what was not measured on the machine itself.
+func (o options) where() string {
+	if o.emulated {
+		return " (emulated kernel)"
+	}
+	return ""
 }
 
 var full = options{
@@ -76,6 +85,7 @@ func run() error {
 	flag.StringVar(&paths.reference, "reference", "", "directory of the reference plugins")
 	flag.StringVar(&paths.empty, "empty", "", "a Go program that does nothing")
 	flag.StringVar(&paths.cnitool, "cnitool", "", "the cnitool program")
+	emulated := flag.Bool("emulated", false, "this machine is emulated: fewer iterations, and it is said of each row")
 	isQuick := flag.Bool("quick", false, "few iterations and small numbers, to see whether it works")
 	pattern := flag.String("run", "", "only the rows whose name matches this regular expression")
 	limit := flag.Duration("limit", 15*time.Minute, "give up after this time")
@@ -91,7 +101,10 @@ func run() error {
 	o := full
 	if *isQuick {
 		o = quick
+	} else if *emulated {
+		o.iterations = 15
 	}
+	o.emulated = *emulated
 	o.ours, o.reference, o.empty, o.cnitool = paths.ours, paths.reference, paths.empty, paths.cnitool
 
 	ctx, cancel := context.WithTimeout(context.Background(), *limit)

@@ -15,7 +15,8 @@ func macvlanRow(ctx context.Context, o options, r *report) error {
 	return parentRow(ctx, o, r, "macvlan")
 }
 
-// ipvlanRow needs a kernel that has it; under another it says so.
+// ipvlanRow needs a kernel that has it; under another bench.sh runs it once more,
+// emulated.
 func ipvlanRow(ctx context.Context, o options, r *report) error {
 	return parentRow(ctx, o, r, "ipvlan")
 }
@@ -45,14 +46,14 @@ func parentRow(ctx context.Context, o options, r *report, plugin string) error {
 			return err
 		}
 		if !possible(sites[0], plugin) {
-			slog.Warn("not measured: this kernel has no links of type " + plugin)
+			slog.Info("not measured here: this kernel has no links of type " + plugin)
 			return nil
 		}
 		if err = alternate(ctx, turn.iterations, sites, func(s *site, _ int) error { return s.addAndDel(ctx, "") }); err != nil {
 			return err
 		}
 		for _, verb := range []string{"ADD", "DEL"} {
-			r.compare(fmt.Sprintf("%s: %s%s", plugin, verb, turn.label), plugin, "ms", sites[0].median(verb), sites[1].median(verb))
+			r.compare(fmt.Sprintf("%s%s: %s%s", plugin, o.where(), verb, turn.label), plugin, "ms", sites[0].median(verb), sites[1].median(verb))
 		}
 	}
 	return nil
