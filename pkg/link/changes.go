@@ -5,13 +5,14 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 )
 
 // Changes returns a channel that receives whenever something about one of these
-// links of the host changes, or about the routes and neighbours by them. Several
-// changes may come as one. It ends with ctx; an end before is an error of the
+// links of the host changes, or about the routes and neighbours by them, or about
+// routes that refuse, which are by no link. Several changes may come as one. It ends with ctx; an end before is an error of the
 // kernel's messages, and closes the channel.
 func Changes(ctx context.Context, names ...string) (<-chan struct{}, error) {
 	links, routes, neighbours := make(chan netlink.LinkUpdate, 64), make(chan netlink.RouteUpdate, 64), make(chan netlink.NeighUpdate, 64)
@@ -39,7 +40,7 @@ func Changes(ctx context.Context, names ...string) (<-chan struct{}, error) {
 					about = ours[u.Attrs().Name]
 				}
 			case u, open := <-routes:
-				about, ok = isOne(u.LinkIndex, names), open
+				about, ok = u.Type == unix.RTN_UNREACHABLE || isOne(u.LinkIndex, names), open
 			case u, open := <-neighbours:
 				about, ok = isOne(u.LinkIndex, names), open
 			}

@@ -132,6 +132,11 @@ func (c *Config) network(hosts bool) state.Plan {
 	c.PlanRequirements(&p, false)
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
 	c.planGateways(&p)
+	if c.Mode == routed {
+		for _, s := range c.Subnets { // what is in no block must not leave by the default route
+			p.Ensure(route.Unreachable{Dst: s})
+		}
+	}
 	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
 	if c.TxChecksum != auto || c.fault != "" {
 		p.Ensure(link.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})

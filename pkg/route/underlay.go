@@ -119,7 +119,7 @@ func (f Free) free(h *netlink.Handle, s netip.Prefix) error {
 	}
 	for _, r := range routes {
 		dst, ok := prefixOf(r)
-		if !ok || dst.Bits() == 0 || !dst.Overlaps(s) || r.LinkIndex == 0 {
+		if !ok || dst.Bits() == 0 || !dst.Overlaps(s) || r.LinkIndex == 0 || refuses(r) {
 			continue
 		}
 		l, err := h.LinkByIndex(r.LinkIndex)
