@@ -35,6 +35,9 @@ func (d *Daemon) leased(blocks []netip.Prefix) (map[netip.Prefix]int, error) {
 		return nil, err
 	}
 	n := map[netip.Prefix]int{}
+	for _, b := range blocks {
+		n[b] = d.claimed(b.Contains)
+	}
 	for _, e := range entries {
 		a, err := netip.ParseAddr(e.Name())
 		for _, b := range blocks {

@@ -5,6 +5,7 @@ package overlay
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -39,7 +40,8 @@ type Config struct {
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
 	resting  []netip.Prefix
-	fault    string // why checksums are not left to the hardware, if that is so
+	daemon   net.Conn // that keeps what it has claimed for this container
+	fault    string   // why checksums are not left to the hardware, if that is so
 }
 
 // Etcd is where the hosts of a network meet, and how they share its subnets.

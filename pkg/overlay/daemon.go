@@ -29,6 +29,9 @@ type Store interface {
 	// Claim takes a block of a subnet that no other host has. An error that
 	// wraps peer.ErrFull says that there is none.
 	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
+	// ClaimAddress takes a block of one address, which is in no block of another
+	// host: else the error is a *state.HeldError that names it.
+	ClaimAddress(context.Context, netip.Addr) error
 	// Return gives a block of this host back.
 	Return(context.Context, netip.Prefix) error
 	// Changed receives when Look may say something new.
@@ -47,12 +50,17 @@ type Daemon struct {
 	contact time.Time // of the last full answer
 	lookErr error     // of the last look
 	idle    map[netip.Prefix]time.Time
+	claims
+	requests chan func() // of those who connect: done between rounds
 }
 
 // NewDaemon returns the daemon of a network, whose configuration has been
 // validated and is its own.
 func NewDaemon(c *Config, log *slog.Logger) *Daemon {
-	return &Daemon{c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}}
+	return &Daemon{
+		c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}, requests: make(chan func()),
+		claims: claims{holding: map[*claim]bool{}, seen: map[netip.Prefix]bool{}, began: time.Now()},
+	}
 }
 
 const (
@@ -75,12 +83,15 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err != nil {
 		return err
 	}
+	grace := time.AfterFunc(idleTime, func() { d.between(ctx, func() {}) }) // then what nobody uses is nobody's
+	defer grace.Stop()
 	for look := true; ctx.Err() == nil; {
 		next := min(resync, max(time.Second, d.c.Etcd.Reclaim()/4)) // a holder may be gone for long enough by then
 		if err = d.round(ctx, look); err != nil && ctx.Err() == nil {
 			d.log.Error("not converged", "error", err)
 			next = retry
 		}
+		d.reply()
 		if look, err = d.await(ctx, kernel, leases, next); err != nil {
 			return err
 		}
@@ -96,6 +107,8 @@ func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, most
 	case <-ctx.Done():
 	case <-d.store.Changed():
 	case <-leases:
+	case do := <-d.requests:
+		do()
 	case _, ok := <-kernel:
 		if look = false; !ok && ctx.Err() == nil {
 			return false, errors.New("the kernel's messages ended")
@@ -160,8 +173,9 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	}
 	d.contact = asked
 	self, _ := hosts.Find(d.known.Self)
+	chosen, chosenErr := d.keepChosen(ctx, self)
 	changed, err := d.provide(ctx, self)
-	if changed {
+	if err = errors.Join(chosenErr, err); changed || chosen {
 		again, lookErr := d.store.Look(ctx)
 		if err = errors.Join(err, lookErr); lookErr == nil {
 			hosts = again
@@ -173,7 +187,11 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 // converge makes the host's part of the network, by the same plan as ADD, step by
 // step: what a step is about may come with the one before.
 func (d *Daemon) converge(ctx context.Context) error {
-	for _, s := range d.c.network(true) {
+	p := d.c.network(true)
+	if d.c.Mode == routed {
+		p.Ensure(peer.OnlyChosen(d.c.Bridge, d.c.self(), d.c.Subnets))
+	}
+	for _, s := range p {
 		diff, err := s.Observe(ctx)
 		if err == nil && diff == state.Same {
 			continue
@@ -213,8 +231,7 @@ func (d *Daemon) publish(problem error) error {
 	return errors.Join(problem, os.Chtimes(path, d.contact, d.contact))
 }
 
-// serve tells those who connect to the socket, root alone, what is true when
-// nothing is under way.
+// serve answers those who connect to the socket, root alone.
 func (d *Daemon) serve(ctx context.Context) error {
 	path := d.c.socketFile()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -237,12 +254,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 			if err != nil {
 				return
 			}
-			d.mu.Lock()
-			known := d.known
-			d.mu.Unlock()
-			_ = conn.SetWriteDeadline(time.Now().Add(askFor))
-			_ = json.NewEncoder(conn).Encode(known)
-			_ = conn.Close()
+			go d.answer(ctx, conn)
 		}
 	}()
 	return nil

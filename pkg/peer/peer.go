@@ -45,6 +45,12 @@ func Gateway(block netip.Prefix) netip.Addr {
 	return block.Addr().Next()
 }
 
+// Has reports whether an address is in one of the host's blocks, but for those of
+// one address.
+func (h Host) Has(a netip.Addr) bool {
+	return slices.ContainsFunc(h.Blocks, func(b netip.Prefix) bool { return !b.IsSingleIP() && b.Contains(a) })
+}
+
 // ErrFull is wrapped by the error of a claim when all blocks of a subnet are held.
 var ErrFull = errors.New("all blocks are held")
 
@@ -63,6 +69,18 @@ func (s Snapshot) Find(address netip.Addr) (Host, bool) {
 // Others returns the hosts but the one of that address.
 func (s Snapshot) Others(address netip.Addr) Snapshot {
 	return slices.DeleteFunc(slices.Clone(s), func(h Host) bool { return h.Address == address })
+}
+
+// Holder returns the host one of whose blocks an address is in, and the block.
+func (s Snapshot) Holder(a netip.Addr) (h Host, block netip.Prefix, ok bool) {
+	for _, h := range s {
+		for _, b := range h.Blocks {
+			if b.Contains(a) {
+				return h, b, true
+			}
+		}
+	}
+	return h, block, false
 }
 
 // Addresses returns the hosts' addresses.
@@ -173,7 +191,7 @@ type Range struct {
 	Subnet     netip.Prefix `json:"subnet"`
 	RangeStart netip.Addr   `json:"rangeStart"`
 	RangeEnd   netip.Addr   `json:"rangeEnd"`
-	Gateway    netip.Addr   `json:"gateway"`
+	Gateway    netip.Addr   `json:"gateway,omitzero"` // none where the range is a single address
 }
 
 // Ranges returns the ranges of blocks for host-local, one set a family. With a

@@ -32,11 +32,14 @@ func (s *Store) Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip
 			continue
 		}
 		key := s.blockKey(b)
-		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()), clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
+		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()),
+			clientv3.Compare(clientv3.CreateRevision(key), "=", 0), s.nothingChosen())
 		if err != nil || ok {
 			return b, err
 		}
-		s.blocks[b] = held{} // somebody's by now
+		if _, err := s.Look(ctx); err != nil { // somebody's by now, or an address in it is
+			return b, err
+		}
 	}
 	return s.takeOver(ctx, subnet)
 }
@@ -56,18 +59,25 @@ func (s *Store) overlaps(b netip.Prefix) bool {
 func (s *Store) takeOver(ctx context.Context, subnet netip.Prefix) (netip.Prefix, error) {
 	for b, since := range s.orphaned {
 		h, ok := s.blocks[b]
-		if !ok || !subnet.Contains(b.Addr()) || time.Since(since) < s.Reclaim {
+		if !ok || b.IsSingleIP() || !subnet.Contains(b.Addr()) || time.Since(since) < s.Reclaim {
 			continue
 		}
 		key := s.blockKey(b)
-		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()),
-			clientv3.Compare(clientv3.ModRevision(key), "=", h.revision),
-			clientv3.Compare(clientv3.CreateRevision(s.base+"hosts/"+h.by.String()), "=", 0))
+		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()), s.orphan(key, h)...)
 		if err != nil || ok {
 			return b, err
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("%w: of %s", peer.ErrFull, subnet)
+}
+
+// orphan is what taking a block over is subject to: that it is still that of the
+// same holder, who is gone.
+func (s *Store) orphan(key string, h held) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(key), "=", h.revision),
+		clientv3.Compare(clientv3.CreateRevision(s.base+"hosts/"+h.by.String()), "=", 0),
+	}
 }
 
 // Return gives a block of this host back.

@@ -46,7 +46,7 @@ func (s *Store) abandon() {
 // register writes what of ours is missing. A host's own key is taken over from
 // the same machine's earlier life alone; Look has judged that.
 func (s *Store) register(ctx context.Context) error {
-	n, err := json.Marshal(s.Network)
+	n, err := s.description()
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Store) register(ctx context.Context) error {
 	lease := clientv3.LeaseID(s.lease.Load())
 	network, host := s.base+"network", s.base+"hosts/"+s.Self.Address.String()
 	_, err = s.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(network), "=", 0)).
-		Then(clientv3.OpPut(network, string(n))).Commit()
+		Then(clientv3.OpPut(network, n)).Commit()
 	if err == nil {
 		_, err = s.client.Txn(ctx).
 			If(clientv3.Compare(clientv3.CreateRevision(host), "=", 0)).
@@ -72,4 +72,10 @@ func (s *Store) register(ctx context.Context) error {
 	}
 	wake(s.namesChanged)
 	return nil
+}
+
+// description is the value of the network's key.
+func (s *Store) description() (string, error) {
+	b, err := json.Marshal(s.Network)
+	return string(b), err
 }

@@ -3,9 +3,10 @@
 //
 // The keys of a network, below PREFIX/NETWORK/:
 //
-//	network          what all its hosts must agree on
+//	network          what all its hosts must agree on; written anew by each claim of an address
 //	hosts/ADDRESS    a host, under its lease: gone when the host is
-//	blocks/BLOCK     the address of the host that holds it, until it gives it back
+//	blocks/BLOCK     the address of the host that holds it, until it gives it back;
+//	                 one of a single address is that of a container which chose it
 //	names/ADDRESS/…  what a container of the host is called, under the host's lease
 //
 // A block outlives its host's lease, so that a host that comes back, or that etcd
@@ -64,6 +65,7 @@ type Store struct {
 	lease    atomic.Int64       // a clientv3.LeaseID, or 0
 	letGo    context.CancelFunc // of the lease
 	alive    <-chan *clientv3.LeaseKeepAliveResponse
+	agreed   int64 // the revision of etcd at which the network's key was last written
 	blocks   map[netip.Prefix]held
 	orphaned map[netip.Prefix]time.Time // first seen without a living holder
 
@@ -186,7 +188,7 @@ func (s *Store) read(ctx context.Context, kvs []*mvccpb.KeyValue) (hosts peer.Sn
 		kind, name, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), s.base), "/")
 		switch kind {
 		case "network":
-			agreed = true
+			agreed, s.agreed = true, kv.ModRevision
 			err = s.agree(kv.Value)
 		case "hosts":
 			var r registration
