@@ -81,7 +81,7 @@ func (d *Daemon) provide(ctx context.Context, self peer.Host) (changed bool, err
 			}
 		}
 		if len(blocks) == 0 || free < min(spare, small/4) {
-			_, err := d.store.Claim(ctx, s, d.c.blockSize(s))
+			_, err := d.shared.Claim(ctx, s, d.c.blockSize(s))
 			if len(blocks) > 0 && errors.Is(err, peer.ErrFull) {
 				continue // there is still something; STATUS of host-local says when not
 			}
@@ -114,5 +114,5 @@ func (d *Daemon) giveBack(ctx context.Context, blocks []netip.Prefix, used map[n
 		return false, nil
 	}
 	delete(d.idle, last)
-	return true, d.store.Return(ctx, last)
+	return true, d.shared.Return(ctx, last)
 }

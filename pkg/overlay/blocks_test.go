@@ -61,7 +61,7 @@ func newTestDaemon(t *testing.T) (*Daemon, *ledger) {
 	c.IPAM = []byte(fmt.Sprintf(`{"dataDir": %q}`, t.TempDir()))
 	l := &ledger{host: peer.Host{Address: netip.MustParseAddr("192.0.2.1")}}
 	d := NewDaemon(c, slog.New(slog.DiscardHandler))
-	d.store, d.known.Self = l, l.host.Address
+	d.store, d.shared, d.known.Self = l, l, l.host.Address
 	return d, l
 }
 

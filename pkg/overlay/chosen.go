@@ -129,6 +129,8 @@ type request struct {
 	// Claim are addresses that a container has chosen. They are this host's as
 	// long as they are leased, and until the connection ends.
 	Claim []netip.Addr `json:"claim,omitempty"`
+	// Anew has it look at the list of hosts again before it answers.
+	Anew bool `json:"anew,omitempty"`
 }
 
 // An answer is what the daemon says.

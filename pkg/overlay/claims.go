@@ -43,7 +43,7 @@ func (d *Daemon) answer(ctx context.Context, conn net.Conn) {
 	if err := json.NewDecoder(conn).Decode(&r); err != nil {
 		return
 	}
-	if r.Claim == nil {
+	if r.Claim == nil && !r.Anew {
 		d.mu.Lock()
 		known := d.known
 		d.mu.Unlock()
@@ -95,7 +95,7 @@ func (d *Daemon) keepChosen(ctx context.Context, self peer.Host) (changed bool, 
 			d.seen[b] = true
 		case d.seen[b], time.Since(d.began) > idleTime: // else an earlier daemon's ADD may still run
 			delete(d.seen, b)
-			err, changed = d.store.Return(ctx, b), true
+			err, changed = d.shared.Return(ctx, b), true
 		}
 		errs = append(errs, err)
 	}
@@ -107,7 +107,7 @@ func (d *Daemon) take(ctx context.Context, addrs []netip.Addr) error {
 		if _, ok := d.c.subnet(a); !ok {
 			return fmt.Errorf("address %s is in no subnet of %v", a, d.c.Subnets)
 		}
-		if err := d.store.ClaimAddress(ctx, a); err != nil {
+		if err := d.shared.ClaimAddress(ctx, a); err != nil {
 			return err
 		}
 		d.seen[netip.PrefixFrom(a, a.BitLen())] = true

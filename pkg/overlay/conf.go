@@ -162,6 +162,11 @@ func (c *Config) validateControl(rep *conf.Report) {
 	if c.Etcd != nil {
 		c.validateEtcd(rep)
 	}
+	for _, p := range []struct{ key, path string }{{"stateDir", c.StateDir}, {"peersFile", c.PeersFile}} {
+		if p.path != "" && !filepath.IsAbs(p.path) {
+			rep.Bad(p.key, p.path, "an absolute path")
+		}
+	}
 	c.validateBlocks("peers", rep)
 }
 
@@ -205,9 +210,6 @@ func (c *Config) validateEtcd(rep *conf.Report) {
 	rep.Range("etcd.leaseTTL", e.LeaseTTL, 0, 3600)
 	if e.ReclaimAfter != 0 && e.ReclaimAfter < e.LeaseTTL {
 		rep.Conflict("etcd.reclaimAfter, etcd.leaseTTL", "found %d and %d, want the first not below the second", e.ReclaimAfter, e.LeaseTTL)
-	}
-	if !filepath.IsAbs(c.StateDir) {
-		rep.Bad("stateDir", c.StateDir, "an absolute path")
 	}
 	for _, s := range c.Subnets {
 		c.validateBlockSize(s, rep)

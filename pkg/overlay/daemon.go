@@ -21,11 +21,17 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/watch"
 )
 
-// A Store is where the hosts of one network meet.
+// A Store says which hosts there are of one network.
 type Store interface {
 	// Look makes this host known if it is not, and returns all hosts with their
 	// blocks. Only a full answer counts; an error says nothing about hosts.
 	Look(context.Context) (peer.Snapshot, error)
+	// Changed receives when Look may say something new.
+	Changed() <-chan struct{}
+}
+
+// A Claimer is a Store where the hosts meet, and share the subnets by blocks.
+type Claimer interface {
 	// Claim takes a block of a subnet that no other host has. An error that
 	// wraps peer.ErrFull says that there is none.
 	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
@@ -34,16 +40,15 @@ type Store interface {
 	ClaimAddress(context.Context, netip.Addr) error
 	// Return gives a block of this host back.
 	Return(context.Context, netip.Prefix) error
-	// Changed receives when Look may say something new.
-	Changed() <-chan struct{}
 }
 
 // A Daemon keeps the host's part of one network as a Store says. What it does is
 // a function of the whole answer: an event only wakes it.
 type Daemon struct {
-	c     *Config
-	store Store
-	log   *slog.Logger
+	c      *Config
+	store  Store
+	shared Claimer // the same, nil where blocks are not claimed
+	log    *slog.Logger
 
 	mu      sync.Mutex // held while the kernel is changed
 	known   State
@@ -72,6 +77,7 @@ const (
 // Run works until ctx ends, after Start. What it has made stays: containers go on.
 func (d *Daemon) Run(ctx context.Context, store Store) error {
 	d.store = store
+	d.shared, _ = store.(Claimer)
 	kernel, err := link.Changes(ctx, d.c.device(), d.c.Bridge)
 	if err != nil {
 		return err
@@ -128,9 +134,15 @@ func (d *Daemon) Start() error {
 		return err
 	}
 	if info, err := os.Stat(d.c.stateFile()); err == nil {
-		d.contact = info.ModTime()
 		if err := d.c.readState(); err != nil {
 			d.log.Warn("starting anew", "error", err)
+		} else {
+			d.contact = info.ModTime()
+		}
+	}
+	if d.c.PeersFile != "" {
+		if hosts, err := d.c.readPeers(); err == nil { // else the first look says what is wrong
+			d.c.hosts = hosts
 		}
 	}
 	d.known.Hosts = d.c.hosts
@@ -152,6 +164,9 @@ func (d *Daemon) round(ctx context.Context, look bool) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.contact.IsZero() {
+		return d.lookErr // nothing is known yet, so nothing is to be taken away
+	}
 	d.c.hosts, d.known.Hosts = hosts, hosts
 	return d.publish(errors.Join(d.lookErr, d.converge(ctx)))
 }
@@ -172,6 +187,9 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 		return hosts, err
 	}
 	d.contact = asked
+	if d.shared == nil {
+		return hosts, nil
+	}
 	self, _ := hosts.Find(d.known.Self)
 	chosen, chosenErr := d.keepChosen(ctx, self)
 	changed, err := d.provide(ctx, self)
@@ -210,9 +228,6 @@ func (d *Daemon) publish(problem error) error {
 	d.known.Problem, d.known.Resting = "", slices.SortedFunc(maps.Keys(d.idle), netip.Prefix.Compare)
 	if problem != nil {
 		d.known.Problem = problem.Error()
-	}
-	if d.contact.IsZero() {
-		return problem // nothing is known yet
 	}
 	b, err := json.Marshal(d.known)
 	if err != nil {

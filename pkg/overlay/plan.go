@@ -81,7 +81,7 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	if err := c.locate(); err != nil {
 		return err
 	}
-	if c.Etcd != nil && a.Checking {
+	if (c.Etcd != nil || c.PeersFile != "") && a.Checking {
 		if err := c.await(ctx); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -37,10 +38,21 @@ const (
 )
 
 // TTL is how long a host is known after its last word.
-func (e *Etcd) TTL() time.Duration { return seconds(e.LeaseTTL, defaultTTL) }
+func (e *Etcd) TTL() time.Duration {
+	if e == nil {
+		return defaultTTL
+	}
+	return seconds(e.LeaseTTL, defaultTTL)
+}
 
-// Reclaim is how long a host that is gone keeps its blocks at least.
-func (e *Etcd) Reclaim() time.Duration { return seconds(e.ReclaimAfter, defaultReclaim) }
+// Reclaim is how long a host that is gone keeps its blocks at least: for ever where
+// nobody else can claim them.
+func (e *Etcd) Reclaim() time.Duration {
+	if e == nil {
+		return math.MaxInt64
+	}
+	return seconds(e.ReclaimAfter, defaultReclaim)
+}
 
 func seconds(n int, otherwise time.Duration) time.Duration {
 	if n == 0 {
@@ -106,7 +118,7 @@ func (c *Config) Limited(context.Context) error {
 // await lets the daemon finish what it is about, and takes its word for which
 // hosts there are. If it is away, its last word counts.
 func (c *Config) await(ctx context.Context) error {
-	conn, err := c.ask(ctx, askFor, request{})
+	conn, err := c.ask(ctx, askFor, request{Anew: c.PeersFile != ""})
 	if err != nil {
 		return nil //nolint:nilerr // as said
 	}

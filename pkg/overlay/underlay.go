@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/route"
 )
@@ -64,14 +63,9 @@ func (c *Config) locateSelf() error {
 func (c *Config) readHosts() error {
 	switch {
 	case c.PeersFile != "":
-		var rep conf.Report
-		hosts, err := peer.ReadFile(c.PeersFile, &rep)
+		hosts, err := c.readPeers()
 		if err != nil {
 			return cni.Errorf(cni.CodeConfig, "peersFile: %w", err)
-		}
-		hosts.Validate("peers", c.Subnets, &rep)
-		if err := rep.Err(); err != nil {
-			return cni.Errorf(cni.CodeConfig, "peersFile: %s: %w", c.PeersFile, err)
 		}
 		c.hosts = hosts
 	case c.Etcd != nil:

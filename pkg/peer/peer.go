@@ -105,6 +105,9 @@ func ReadFile(path string, rep *conf.Report) (Snapshot, error) {
 		return nil, fmt.Errorf("%s: no JSON; is it half written? Write another file and rename it", path)
 	}
 	conf.Decode(b, &file, rep)
+	if file.Peers == nil && !rep.Undecoded("peers") {
+		rep.Missing("peers", `the hosts of the network, [] for none`)
+	}
 	return file.Peers, nil
 }
 

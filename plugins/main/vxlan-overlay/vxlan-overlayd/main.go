@@ -45,27 +45,11 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	var mu sync.Mutex
 	var ended []error
 	for _, c := range configs {
-		client, err := store.Dial(store.Access{
-			Endpoints: c.Etcd.Endpoints, CA: c.Etcd.CA, Cert: c.Etcd.Cert, Key: c.Etcd.Key,
-			Username: c.Etcd.Username, PasswordFile: c.Etcd.PasswordFile,
-		})
+		keepers, err := start(ctx, c, log)
 		if err != nil {
 			return fmt.Errorf("network %s: %w", c.Name, err)
 		}
-		d := overlay.NewDaemon(c, log)
-		if err := d.Start(); err != nil {
-			return fmt.Errorf("network %s: %w", c.Name, err)
-		}
-		s := store.New(ctx, client, store.Options{
-			Prefix: c.Etcd.Prefix, Name: c.Name, Self: d.Self(), ID: machine(), Log: log,
-			Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
-			TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
-		})
-		e := names.Exchange{Network: c.Name, Subnets: c.Subnets, Zone: zone.Default(), Log: log}
-		for _, run := range []func() error{
-			func() error { return d.Run(ctx, s) },
-			func() error { return e.Run(ctx, s) },
-		} {
+		for _, run := range keepers {
 			wg.Go(func() {
 				if err := run(); err != nil {
 					mu.Lock()
@@ -78,6 +62,35 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	}
 	wg.Wait()
 	return errors.Join(ended...)
+}
+
+// start returns what keeps one network.
+func start(ctx context.Context, c *overlay.Config, log *slog.Logger) ([]func() error, error) {
+	d := overlay.NewDaemon(c, log)
+	if err := d.Start(); err != nil {
+		return nil, err
+	}
+	if c.Etcd == nil {
+		f, err := overlay.NewFile(ctx, c, log)
+		return []func() error{func() error { return d.Run(ctx, f) }}, err
+	}
+	client, err := store.Dial(store.Access{
+		Endpoints: c.Etcd.Endpoints, CA: c.Etcd.CA, Cert: c.Etcd.Cert, Key: c.Etcd.Key,
+		Username: c.Etcd.Username, PasswordFile: c.Etcd.PasswordFile,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := store.New(ctx, client, store.Options{
+		Prefix: c.Etcd.Prefix, Name: c.Name, Self: d.Self(), ID: machine(), Log: log,
+		Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
+		TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
+	})
+	e := names.Exchange{Network: c.Name, Subnets: c.Subnets, Zone: zone.Default(), Log: log}
+	return []func() error{
+		func() error { return d.Run(ctx, s) },
+		func() error { return e.Run(ctx, s) },
+	}, nil
 }
 
 // machine names this machine as long as it is installed (machine-id(5)), and of
