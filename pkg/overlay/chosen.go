@@ -37,10 +37,10 @@ func (c *Config) choose(ctx context.Context, r *cni.Request) (chosen []netip.Add
 			held = append(held, c.listed(a, &rep))
 		}
 	}
-	if err := rep.Err(); err != nil {
+	if err = rep.Err(); err != nil {
 		return nil, cni.Errorf(cni.CodeConfig, "%w", err)
 	}
-	if err := errors.Join(held...); err != nil || chosen == nil {
+	if err = errors.Join(held...); err != nil || chosen == nil {
 		return nil, err
 	}
 	if c.Etcd != nil {

@@ -40,6 +40,7 @@ type Config struct {
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
 	resting  []netip.Prefix
+	checking bool     // what a daemon keeps
 	daemon   net.Conn // that keeps what it has claimed for this container
 	fault    string   // why checksums are not left to the hardware, if that is so
 }

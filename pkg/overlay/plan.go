@@ -81,7 +81,7 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	if err := c.locate(); err != nil {
 		return err
 	}
-	if (c.Etcd != nil || c.PeersFile != "") && a.Checking {
+	if c.checking = a.Checking && (c.Etcd != nil || c.PeersFile != ""); c.checking {
 		if err := c.await(ctx); err != nil {
 			return err
 		}
@@ -193,8 +193,20 @@ func (c *Config) underlayLink() string {
 	return c.underlay.link
 }
 
-// others is what leads to the other hosts.
+// others is what leads to the other hosts. CHECK asks the daemon again where it
+// finds something else.
 func (c *Config) others() state.Set {
+	s := c.leads()
+	if c.checking {
+		s.Renew = func(ctx context.Context) ([]state.Resource, error) {
+			err := c.await(ctx)
+			return c.leads().Want, err
+		}
+	}
+	return s
+}
+
+func (c *Config) leads() state.Set {
 	others := c.hosts.Others(c.underlay.addr)
 	switch {
 	case c.Group.IsValid():

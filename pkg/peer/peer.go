@@ -105,7 +105,7 @@ func ReadFile(path string, rep *conf.Report) (Snapshot, error) {
 		return nil, fmt.Errorf("%s: no JSON; is it half written? Write another file and rename it", path)
 	}
 	conf.Decode(b, &file, rep)
-	if file.Peers == nil && !rep.Undecoded("peers") {
+	if file.Peers == nil && len(rep.Problems()) == 0 {
 		rep.Missing("peers", `the hosts of the network, [] for none`)
 	}
 	return file.Peers, nil

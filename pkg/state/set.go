@@ -18,6 +18,10 @@ type Set struct {
 	// List returns what is there. What is as wanted has the String of what is
 	// wanted.
 	List func(context.Context) ([]Resource, error)
+	// Renew, unless it is nil, returns what is wanted now. Observe asks before it
+	// believes in a difference, as who decides what is wanted may have changed what
+	// is there meanwhile.
+	Renew func(context.Context) ([]Resource, error)
 }
 
 // Key implements Resource.
@@ -59,6 +63,24 @@ func (s Set) compare(ctx context.Context) (missing, extra []Resource, err error)
 
 // Observe implements Resource. It names every difference.
 func (s Set) Observe(ctx context.Context) (Diff, error) {
+	const tries = 10 // each after it has changed again
+	for range tries {
+		diff, err := s.observe(ctx)
+		if err != nil || diff == Same || s.Renew == nil {
+			return diff, err
+		}
+		before := s.String()
+		if s.Want, err = s.Renew(ctx); err != nil {
+			return Same, err
+		}
+		if s.String() == before {
+			break
+		}
+	}
+	return s.observe(ctx)
+}
+
+func (s Set) observe(ctx context.Context) (Diff, error) {
 	missing, extra, err := s.compare(ctx)
 	if err != nil {
 		return Same, err
