@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -33,12 +32,14 @@ func (u Unreachable) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	list, err := h.RouteListFiltered(family(u.Dst.Addr()), u.netlink(), netlink.RT_FILTER_TYPE|netlink.RT_FILTER_DST)
+	list, err := h.RouteListFiltered(family(u.Dst.Addr()), &netlink.Route{Type: unix.RTN_UNREACHABLE}, netlink.RT_FILTER_TYPE)
 	if err != nil {
 		return state.Same, err
 	}
-	if slices.ContainsFunc(list, func(r netlink.Route) bool { return r.Priority == math.MaxUint32 }) {
-		return state.Same, nil
+	for _, r := range list {
+		if dst, _ := prefixOf(r); dst == u.Dst && r.Priority == math.MaxUint32 {
+			return state.Same, nil
+		}
 	}
 	return state.Absent, nil
 }
