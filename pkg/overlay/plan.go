@@ -206,8 +206,9 @@ func (c *Config) others() state.Set {
 	return s
 }
 
-func (c *Config) leads() state.Set {
-	others := c.hosts.Others(c.underlay.addr)
+func (c *Config) leads() state.Set { return c.leadTo(c.hosts.Others(c.underlay.addr)) }
+
+func (c *Config) leadTo(others peer.Snapshot) state.Set {
 	switch {
 	case c.Group.IsValid():
 		return peer.Flat(c.device(), []netip.Addr{c.Group}, c.underlayLink())

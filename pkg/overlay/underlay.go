@@ -103,8 +103,15 @@ func (c *Config) sourceOf(dst netip.Addr, where string) (netip.Addr, error) {
 	return a, err
 }
 
-// localPeer finds the host in the list that is this one.
+// localPeer finds the host in the list that is this one. It is the one with whose
+// address this one would send to another of them, but where hosts have several.
 func (c *Config) localPeer() (netip.Addr, error) {
+	if len(c.hosts) > 0 {
+		a, err := route.Source(c.hosts[0].Address)
+		if _, listed := c.hosts.Find(a); err != nil || listed {
+			return a, err
+		}
+	}
 	for _, h := range c.hosts {
 		link, _, err := route.Local(h.Address)
 		if err != nil || link != "" {

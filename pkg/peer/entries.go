@@ -17,6 +17,7 @@ import (
 // route for each block. Anything else by the device is not wanted.
 func Routed(device string, self Host, others Snapshot) state.Set {
 	s := state.Set{Name: "hosts of " + device, List: func(context.Context) ([]state.Resource, error) { return listRouted(device) }}
+	host := netns.Host()
 	for _, h := range others {
 		if len(h.Blocks) == 0 {
 			continue
@@ -27,7 +28,7 @@ func Routed(device string, self Host, others Snapshot) state.Set {
 		}
 		for _, b := range h.Blocks {
 			s.Want = append(s.Want, route.Route{
-				NS: netns.Host(), Link: device, Dst: b, GW: h.gateway(b), OnLink: true, Src: self.Source(b.Addr()), Replace: true,
+				NS: host, Link: device, Dst: b, GW: h.gateway(b), OnLink: true, Src: self.Source(b.Addr()), Replace: true,
 			})
 		}
 	}

@@ -35,14 +35,14 @@ type Route struct {
 }
 
 // Key implements state.Resource.
-func (r Route) Key() string { return fmt.Sprintf("route %s%s %s", r.NS, r.Dst, r.Link) }
+func (r Route) Key() string { return "route " + r.NS.String() + r.Dst.String() + " " + r.Link }
 
 func (r Route) String() string {
 	verb := "add"
 	if r.Replace {
 		verb = "replace"
 	}
-	s := fmt.Sprintf("ip %sroute %s %s", r.NS, verb, r.Dst)
+	s := "ip " + r.NS.String() + "route " + verb + " " + r.Dst.String()
 	if r.GW.IsValid() {
 		s += " via " + r.GW.String()
 	}

@@ -44,21 +44,33 @@ func (s Set) compare(ctx context.Context) (missing, extra []Resource, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	there, keys := map[string]bool{}, map[string]bool{}
+	missing, extra = s.beside(found)
+	return missing, extra, nil
+}
+
+func (s Set) beside(found []Resource) (missing, extra []Resource) {
+	there := make(map[string]bool, len(found))
 	for _, r := range found {
 		there[r.String()] = true
 	}
 	for _, r := range s.Want {
-		if keys[r.Key()] = true; !there[r.String()] {
+		if !there[r.String()] {
 			missing = append(missing, r)
 		}
+	}
+	if missing == nil && len(s.Want) == len(there) && len(there) == len(found) {
+		return nil, nil // as almost always
+	}
+	keys := make(map[string]bool, len(s.Want))
+	for _, r := range s.Want {
+		keys[r.Key()] = true
 	}
 	for _, r := range found {
 		if !keys[r.Key()] {
 			extra = append(extra, r)
 		}
 	}
-	return missing, extra, nil
+	return missing, extra
 }
 
 // Observe implements Resource. It names every difference.
@@ -101,6 +113,18 @@ func (s Set) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return change(ctx, missing, extra)
+}
+
+// Follow makes s of another set that is there as it wants, without looking: it
+// costs what the two differ by, and what they have in common may be left out of
+// both.
+func (s Set) Follow(ctx context.Context, before Set) error {
+	missing, extra := s.beside(before.Want)
+	return change(ctx, missing, extra)
+}
+
+func change(ctx context.Context, missing, extra []Resource) error {
 	var errs []error
 	for _, r := range missing {
 		if err := r.Apply(ctx); err != nil {
