@@ -51,6 +51,8 @@ func (l *ledger) Return(_ context.Context, b netip.Prefix) error {
 	return nil
 }
 
+func (l *ledger) Confirm(context.Context) error { return nil }
+
 func (l *ledger) Changed() <-chan struct{} { return nil }
 
 func newTestDaemon(t *testing.T) (*Daemon, *ledger) {

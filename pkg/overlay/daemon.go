@@ -32,6 +32,9 @@ type Store interface {
 
 // A Claimer is a Store where the hosts meet, and share the subnets by blocks.
 type Claimer interface {
+	// Confirm, and after it Look, do not succeed unless this host has been known
+	// and its blocks its own since it was called.
+	Confirm(context.Context) error
 	// Claim takes a block of a subnet that no other host has. An error that
 	// wraps peer.ErrFull says that there is none.
 	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
@@ -42,7 +45,7 @@ type Claimer interface {
 	Return(context.Context, netip.Prefix) error
 }
 
-// A Daemon keeps the host's part of one network as a Store says. What it does is
+// A Daemon keeps the host's part of one network as a Store says. What it makes is
 // a function of the whole answer: an event only wakes it.
 type Daemon struct {
 	c      *Config
@@ -50,9 +53,13 @@ type Daemon struct {
 	shared Claimer // the same, nil where blocks are not claimed
 	log    *slog.Logger
 
+	looks, checks pace      // of what the store says, and of what the kernel has
+	checked       time.Time // the kernel, for the last time
+
 	mu      sync.Mutex // held while the kernel is changed
 	known   State
-	contact time.Time // of the last full answer
+	whole   bool      // the kernel has been found as known says, or made so
+	contact time.Time // since which the last answer has held
 	lookErr error     // of the last look
 	idle    map[netip.Prefix]time.Time
 	claims
@@ -65,12 +72,12 @@ func NewDaemon(c *Config, log *slog.Logger) *Daemon {
 	return &Daemon{
 		c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}, requests: make(chan func()),
 		claims: claims{holding: map[*claim]bool{}, seen: map[netip.Prefix]bool{}, began: time.Now()},
+		looks:  pace{most: 50 * time.Millisecond}, checks: pace{most: time.Second},
 	}
 }
 
 const (
-	settle = 5 * time.Millisecond // for events that come together
-	resync = 30 * time.Second     // for what no event told
+	resync = 30 * time.Second // for what no event told
 	retry  = 500 * time.Millisecond
 )
 
@@ -91,41 +98,63 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	}
 	grace := time.AfterFunc(idleTime, func() { d.between(ctx, func() {}) }) // then what nobody uses is nobody's
 	defer grace.Stop()
-	for look := true; ctx.Err() == nil; {
-		next := min(resync, max(time.Second, d.c.Etcd.Reclaim()/4)) // a holder may be gone for long enough by then
-		if err = d.round(ctx, look); err != nil && ctx.Err() == nil {
-			d.log.Error("not converged", "error", err)
-			next = retry
+	for next := time.Now(); ctx.Err() == nil; {
+		now := time.Now()
+		all := !next.After(now)
+		look, check := all || d.looks.isDue(now), d.checks.isDue(now) || now.Sub(d.checked) >= d.confirmEvery()
+		if look || check {
+			next = now.Add(d.confirmEvery())
+			if err = d.round(ctx, look, check); err != nil && ctx.Err() == nil {
+				d.log.Error("not converged", "error", err)
+				next = now.Add(retry)
+			}
+			d.done(now, look, check)
 		}
-		d.reply()
-		if look, err = d.await(ctx, kernel, leases, next); err != nil {
+		if err = d.await(ctx, kernel, leases, sooner(next, sooner(d.looks.due, d.checks.due))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// await returns at the next event, and whether it is a reason to ask the store.
-// What comes together counts as one.
-func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, most time.Duration) (look bool, err error) {
-	look = true
+// confirmEvery is how often the store is asked whether all is as it says: often
+// enough to stop the use of blocks in time when it cannot be asked, and to take
+// those of others.
+func (d *Daemon) confirmEvery() time.Duration {
+	return min(resync, max(time.Second, d.c.Etcd.Reclaim()/4))
+}
+
+func (d *Daemon) done(began time.Time, look, check bool) {
+	now := time.Now()
+	if look {
+		d.reply()
+		d.looks.done(began, now)
+	}
+	if check {
+		d.checked = now
+		d.checks.done(began, now)
+	}
+}
+
+// await takes note of the next event, or returns at some time without one.
+func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, until time.Time) error {
 	select {
 	case <-ctx.Done():
 	case <-d.store.Changed():
+		d.looks.ask(time.Now())
 	case <-leases:
+		d.looks.ask(time.Now())
 	case do := <-d.requests:
 		do()
+		d.looks.ask(time.Now())
 	case _, ok := <-kernel:
-		if look = false; !ok && ctx.Err() == nil {
-			return false, errors.New("the kernel's messages ended")
+		if !ok && ctx.Err() == nil {
+			return errors.New("the kernel's messages ended")
 		}
-	case <-time.After(most):
+		d.checks.ask(time.Now())
+	case <-time.After(time.Until(until)):
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(settle):
-	}
-	return look, nil
+	return nil
 }
 
 // Start finds the host in the underlay, and takes up what an earlier daemon left.
@@ -157,7 +186,9 @@ func (d *Daemon) Start() error {
 }
 
 // round makes the kernel as the store says, or, without looking, as it said last.
-func (d *Daemon) round(ctx context.Context, look bool) error {
+// With check it looks at all that the kernel has, else only at what has changed in
+// what the store says.
+func (d *Daemon) round(ctx context.Context, look, check bool) error {
 	hosts := d.known.Hosts
 	if look {
 		hosts, d.lookErr = d.look(ctx)
@@ -167,8 +198,22 @@ func (d *Daemon) round(ctx context.Context, look bool) error {
 	if d.contact.IsZero() {
 		return d.lookErr // nothing is known yet, so nothing is to be taken away
 	}
+	before := d.known.Hosts
 	d.c.hosts, d.known.Hosts = hosts, hosts
-	return d.publish(errors.Join(d.lookErr, d.converge(ctx)))
+	return d.publish(errors.Join(d.lookErr, d.make(ctx, before, check)))
+}
+
+// make makes the kernel as is known.
+func (d *Daemon) make(ctx context.Context, before peer.Snapshot, check bool) (err error) {
+	was, is := peer.Changes(before, d.known.Hosts)
+	ourselves := func(h peer.Host) bool { return h.Address == d.known.Self }
+	if check || !d.whole || slices.ContainsFunc(was, ourselves) || slices.ContainsFunc(is, ourselves) {
+		err = d.converge(ctx)
+	} else {
+		err = d.c.leadTo(is).Follow(ctx, d.c.leadTo(was))
+	}
+	d.whole = err == nil
+	return err
 }
 
 // look asks the store, and sees to it that this host has blocks enough. With an
@@ -178,9 +223,14 @@ func (d *Daemon) round(ctx context.Context, look bool) error {
 func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(d.c.Etcd.TTL()/3, time.Second))
 	defer cancel()
-	asked := time.Now()
-	hosts, err := d.store.Look(ctx)
-	if err != nil {
+	asked, err := time.Now(), error(nil)
+	if d.shared != nil && asked.Sub(d.contact) < d.confirmEvery() {
+		asked = d.contact
+	} else if d.shared != nil {
+		err = d.shared.Confirm(ctx)
+	}
+	hosts, lookErr := d.store.Look(ctx)
+	if err = errors.Join(err, lookErr); err != nil {
 		if hosts = d.known.Hosts; time.Since(d.contact) > d.c.Etcd.Reclaim() {
 			hosts = hosts.Others(d.known.Self)
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: vxlan-overlay daemon CONFLIST...")
 		os.Exit(2)
 	}
+	debug.SetGCPercent(50) // what a burst needs for a moment shall not stay
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -44,8 +46,9 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var ended []error
+	dial := dialer()
 	for _, c := range configs {
-		keepers, err := start(ctx, c, log)
+		keepers, err := start(ctx, c, dial, log)
 		if err != nil {
 			return fmt.Errorf("network %s: %w", c.Name, err)
 		}
@@ -64,8 +67,25 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	return errors.Join(ended...)
 }
 
+// dialer dials each etcd once, for all networks that reach it in one way.
+func dialer() func(*overlay.Etcd) (*store.Client, error) {
+	clients := map[string]*store.Client{}
+	return func(e *overlay.Etcd) (client *store.Client, err error) {
+		a := store.Access{
+			Endpoints: e.Endpoints, CA: e.CA, Cert: e.Cert, Key: e.Key, Username: e.Username, PasswordFile: e.PasswordFile,
+		}
+		key := fmt.Sprintf("%q", a)
+		if client = clients[key]; client == nil {
+			if client, err = store.Dial(a); err == nil {
+				clients[key] = client
+			}
+		}
+		return client, err
+	}
+}
+
 // start returns what keeps one network.
-func start(ctx context.Context, c *overlay.Config, log *slog.Logger) ([]func() error, error) {
+func start(ctx context.Context, c *overlay.Config, dial func(*overlay.Etcd) (*store.Client, error), log *slog.Logger) ([]func() error, error) {
 	d := overlay.NewDaemon(c, log)
 	if err := d.Start(); err != nil {
 		return nil, err
@@ -74,10 +94,7 @@ func start(ctx context.Context, c *overlay.Config, log *slog.Logger) ([]func() e
 		f, err := overlay.NewFile(ctx, c, log)
 		return []func() error{func() error { return d.Run(ctx, f) }}, err
 	}
-	client, err := store.Dial(store.Access{
-		Endpoints: c.Etcd.Endpoints, CA: c.Etcd.CA, Cert: c.Etcd.Cert, Key: c.Etcd.Key,
-		Username: c.Etcd.Username, PasswordFile: c.Etcd.PasswordFile,
-	})
+	client, err := dial(c.Etcd)
 	if err != nil {
 		return nil, err
 	}
