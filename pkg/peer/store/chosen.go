@@ -28,8 +28,14 @@ func (s *Store) nothingChosen() clientv3.Cmp {
 // names the host. What this host has already is no error.
 func (s *Store) ClaimAddress(ctx context.Context, a netip.Addr) error {
 	const tries = 5 // each after others were faster
-	for range tries {
+	for try := range tries {
 		when, err := s.claimable(a)
+		if err != nil && try == 0 { // what is known may be behind: it may have been given back
+			if err = s.lookAnew(ctx); err != nil {
+				return err
+			}
+			when, err = s.claimable(a)
+		}
 		if err != nil || when == nil {
 			return err
 		}
@@ -42,11 +48,18 @@ func (s *Store) ClaimAddress(ctx context.Context, a netip.Addr) error {
 		if ok, err := s.commit(ctx, clientv3.OpTxn(nil, both, nil), when...); err != nil || ok {
 			return err
 		}
-		if _, err := s.Look(ctx); err != nil {
+		if err := s.lookAnew(ctx); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("etcd: address %s: others claim all the time", a)
+}
+
+// lookAnew is Look, but at what etcd has now.
+func (s *Store) lookAnew(ctx context.Context) error {
+	s.list.forget()
+	_, err := s.Look(ctx)
+	return err
 }
 
 // claimable returns what the claim of an address is subject to, nil if it is this

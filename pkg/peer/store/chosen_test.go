@@ -59,6 +59,12 @@ func TestClaimAddress(t *testing.T) {
 	if err := a.Return(t.Context(), netip.PrefixFrom(address(77), 32)); err != nil {
 		t.Fatal(err)
 	}
+	if err := b.ClaimAddress(t.Context(), address(77)); err != nil { // b may not have heard yet
+		t.Errorf("once it is given back: %v", err)
+	}
+	if err := b.Return(t.Context(), netip.PrefixFrom(address(77), 32)); err != nil {
+		t.Fatal(err)
+	}
 	look(t, b)
 	if block, err := b.Claim(t.Context(), subnet, 27); err != nil || !block.Contains(address(77)) {
 		t.Errorf("once it is given back: %v, %v", block, err)
