@@ -236,8 +236,17 @@ func overlayCases() []testnet.Case {
 				"ip route replace 10.1.2.0/24 via 10.1.2.9 dev vx1 onlink src 192.0.2.11": "10.1.2.9",
 				"ip route replace 10.1.2.0/24 via 10.1.2.1 dev vx1 onlink":                "src",
 			}},
+		{Resource: route.Unreachable{Dst: prefix("10.1.0.0/16")}, Role: state.Ensure, Breaks: map[string]string{
+			"ip route del unreachable 10.1.0.0/16":                                                "absent",
+			"ip route del unreachable 10.1.0.0/16; ip route add unreachable 10.1.0.0/16 metric 7": "absent",
+		}},
+		{Resource: route.Unreachable{Dst: prefix("fd00:1::/48")}, Role: state.Ensure, Breaks: map[string]string{
+			"ip -6 route del unreachable fd00:1::/48": "absent",
+		}},
 		{Resource: route.Free{Subnets: []netip.Prefix{prefix("10.1.0.0/16")}, Links: []string{"vx2", "br2"}}, Role: state.Require,
-			Setup: vx + "; ip link add br2 type bridge; ip link set br2 up; ip addr add 10.1.1.1/24 dev br2; ip addr add 10.2.1.1/24 dev vx1"},
+			Setup: vx + "; ip link add br2 type bridge; ip link set br2 up; ip addr add 10.1.1.1/24 dev br2; ip addr add 10.2.1.1/24 dev vx1; ip route add unreachable 10.1.0.0/16 metric 9"},
+		{Resource: route.Free{Subnets: []netip.Prefix{prefix("fd00:1::/48")}, Links: []string{"vx2"}}, Role: state.Require,
+			Setup: "ip -6 route add unreachable fd00:1::/48"},
 		{Resource: peer.Routed("vx1", self, peer.Snapshot{other}), Role: state.Ensure, Before: "missing",
 			Setup: vx + "; ip addr add 10.1.1.1/24 dev eth1; ip addr add fd00:0:0:1::1/64 dev eth1 nodad", Breaks: map[string]string{
 				"ip route del 10.1.7.0/24":                                                "10.1.7.0/24",

@@ -7,6 +7,7 @@
 #   scripts/bench.sh -run 'chain|size'   some rows
 #   scripts/bench.sh -clients         how long containers take to start, with nerdctl,
 #                                     containerd's CRI and podman
+#   scripts/bench.sh -docker          overlays beside Docker's, with two dockerds
 #
 # OURS_BIN names another directory of plugins to take for ours.
 set -euo pipefail
@@ -18,27 +19,59 @@ need_go
 
 REFERENCE_VERSION=v1.9.1
 REFERENCE_PLUGINS=(main/bridge main/loopback main/macvlan main/ipvlan ipam/host-local meta/portmap meta/firewall meta/tuning meta/bandwidth)
+FLANNEL_VERSION=v0.28.10
 cache=$PWD/.cache
 reference=$cache/reference-$REFERENCE_VERSION
+flannel=$cache/flannel-$FLANNEL_VERSION
 
-# The reference is built as its own main module, so with the libraries that its
-# go.mod names, and with the linker flags that ours are built with.
+# unpack module version dir: its source, as a main module of its own, so that it is
+# built with the libraries that its go.mod names.
+unpack() {
+    local source
+    source=$(cd / && GOFLAGS=-mod=mod go mod download -json "$1@$2" | jq -r .Dir)
+    rm -rf "$3"
+    mkdir -p "$3/bin"
+    cp -r "$source" "$3/src"
+    chmod -R u+w "$3/src"
+    rm -rf "$3/src/vendor" # a module's zip holds its modules.txt alone
+}
+
+# The reference is built with the linker flags that ours are built with.
 build_reference() {
-    local source plugin
+    local plugin
     [[ $(cat "$reference/bin/.complete" 2>/dev/null) != "${REFERENCE_PLUGINS[*]}" ]] || return 0
     echo "building the reference plugins $REFERENCE_VERSION" >&2
-    source=$(cd / && GOFLAGS=-mod=mod go mod download -json "github.com/containernetworking/plugins@$REFERENCE_VERSION" | jq -r .Dir)
-    rm -rf "$reference"
-    mkdir -p "$reference/bin"
-    cp -r "$source" "$reference/src"
-    chmod -R u+w "$reference/src"
-    rm -rf "$reference/src/vendor" # a module's zip holds its modules.txt alone
+    unpack github.com/containernetworking/plugins "$REFERENCE_VERSION" "$reference"
     for plugin in "${REFERENCE_PLUGINS[@]}"; do
         (cd "$reference/src" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -buildvcs=false \
             -ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$REFERENCE_VERSION" \
             -o "$reference/bin/" "./plugins/$plugin") 2> >(grep -v '^go: downloading' >&2)
     done
     echo "${REFERENCE_PLUGINS[*]}" >"$reference/bin/.complete"
+}
+
+# build_flannel builds what overlays are measured against, without two backends that
+# are not: udp needs cgo, and of tencentvpc a module is not to be had.
+build_flannel() {
+    [[ ! -x $flannel/bin/flanneld ]] || return 0
+    echo "building flannel $FLANNEL_VERSION" >&2
+    unpack github.com/flannel-io/flannel "$FLANNEL_VERSION" "$flannel"
+    sed -i -E '/backend\/(udp|tencentvpc)"/d' "$flannel/src/main.go"
+    (cd "$flannel/src" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -buildvcs=false \
+        -ldflags "-s -w -X github.com/flannel-io/flannel/pkg/version.Version=$FLANNEL_VERSION" \
+        -o "$flannel/bin/flanneld" .) 2> >(grep -v '^go: downloading' >&2)
+}
+
+# unpack_docker fetches Debian's dockerd, without installing it.
+unpack_docker() {
+    local tmp
+    [[ ! -d $cache/docker ]] || return 0
+    echo "fetching Debian's docker.io" >&2
+    tmp=$(mktemp -d)
+    (cd "$tmp" && apt-get -q -o APT::Sandbox::User=root download docker.io tini libdevmapper1.02.1) >/dev/null
+    for package in "$tmp"/*.deb; do dpkg-deb -x "$package" "$tmp/root"; done
+    mv "$tmp/root" "$cache/docker"
+    rm -rf "$tmp"
 }
 
 # build_empty builds what start-up is measured against: a Go program that does nothing.
@@ -49,6 +82,7 @@ build_empty() {
 }
 
 build_reference
+build_flannel
 build_empty
 ./build_linux.sh >&2
 ours=${OURS_BIN:-$PWD/bin}
@@ -59,8 +93,17 @@ if [[ ${1:-} == -clients ]]; then
     REFERENCE_BIN=$reference/bin DOCKYARD_BIN=$ours exec integration/clients/run.sh bench
 fi
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$cache/bench" ./scripts/bench
-bench=("$cache/bench" -ours "$ours" -reference "$reference/bin" -empty "$cache/empty/empty" -cnitool "$PWD/bin/cnitool" "$@")
-scripts/sandbox.sh "${bench[@]}"
+in=scripts/sandbox.sh
+if [[ ${1:-} == -docker ]]; then
+    shift
+    need_clients
+    unpack_docker
+    in=scripts/bottle.sh
+    set -- -docker "$cache/docker" -run '^docker$' "$@"
+fi
+bench=("$cache/bench" -ours "$ours" -reference "$reference/bin" -flanneld "$flannel/bin/flanneld"
+    -empty "$cache/empty/empty" -cnitool "$PWD/bin/cnitool" "$@")
+"$in" "${bench[@]}"
 
 # What the host's kernel lacks is measured under one that has it, where ratios alone count.
 pattern=

@@ -127,10 +127,25 @@ func routeOf(a *cni.Attachment, r *types.Route, o Options) route.Route {
 	} else if !out.GW.IsValid() && (r.Scope == nil || *r.Scope == 0) {
 		out.GW = gateway(a, dst.Addr().Is6())
 	}
+	out.OnLink = out.GW.IsValid() && alone(a, out.GW)
 	if ones == 0 && out.Metric == 0 && o.Priority != nil {
 		out.Metric = MaxPriority + 1 - *o.Priority // the lowest metric wins
 	}
 	return out
+}
+
+// alone reports whether a gateway is on the link although it is in no subnet of the
+// attachment: each of its addresses of the family is one of a single address.
+func alone(a *cni.Attachment, gw netip.Addr) bool {
+	single := false
+	for _, ip := range a.IPs {
+		if ip.Prefix.Addr().Is4() == gw.Is4() {
+			if single = ip.Prefix.IsSingleIP(); !single {
+				return false
+			}
+		}
+	}
+	return single && !gw.IsLinkLocalUnicast()
 }
 
 // gateway is that of the first address of the family (CNI specification,

@@ -76,7 +76,12 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
-	a := attachment(via("fd09::/32", ""))
+	a := attachment(via("0.0.0.0/0", "10.1.9.1"), via("::/0", ""), via("::/0", "fe80::1"))
+	a.IPs[0].Prefix, a.IPs[1].Prefix = netip.MustParsePrefix("10.1.0.2/32"), netip.MustParsePrefix("fd00::2/128")
+	if got, want := strings.Join(routes(a, Options{}), "; "), "0.0.0.0/0 via 10.1.9.1 dev eth0 onlink; ::/0 via fd00::1 dev eth0 onlink; ::/0 via fe80::1 dev eth0"; got != want {
+		t.Errorf("addresses that are alone: %q, want %q", got, want)
+	}
+	a = attachment(via("fd09::/32", ""))
 	a.IPs = a.IPs[:1]
 	if got := routes(a, Options{}); len(got) != 1 || got[0] != "fd09::/32 dev eth0" {
 		t.Errorf("no gateway of the family: %q", got)

@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 
@@ -38,9 +37,9 @@ func (f FDB) mac() net.HardwareAddr {
 // Key implements state.Resource.
 func (f FDB) Key() string {
 	if f.MAC == nil {
-		return fmt.Sprintf("fdb %s %s %s", f.Link, zeroMAC, f.Dst)
+		return "fdb " + f.Link + " " + zeroMAC.String() + " " + f.Dst.String()
 	}
-	return fmt.Sprintf("fdb %s %s", f.Link, f.MAC)
+	return "fdb " + f.Link + " " + f.MAC.String()
 }
 
 func (f FDB) String() string {
@@ -48,7 +47,7 @@ func (f FDB) String() string {
 	if f.MAC == nil {
 		verb = "append"
 	}
-	return fmt.Sprintf("bridge fdb %s %s dev %s dst %s", verb, f.mac(), f.Link, f.Dst)
+	return "bridge fdb " + verb + " " + f.mac().String() + " dev " + f.Link + " dst " + f.Dst.String()
 }
 
 // Observe implements state.Resource.

@@ -35,6 +35,9 @@ func (d *Daemon) leased(blocks []netip.Prefix) (map[netip.Prefix]int, error) {
 		return nil, err
 	}
 	n := map[netip.Prefix]int{}
+	for _, b := range blocks {
+		n[b] = d.claimed(b.Contains)
+	}
 	for _, e := range entries {
 		a, err := netip.ParseAddr(e.Name())
 		for _, b := range blocks {
@@ -78,7 +81,7 @@ func (d *Daemon) provide(ctx context.Context, self peer.Host) (changed bool, err
 			}
 		}
 		if len(blocks) == 0 || free < min(spare, small/4) {
-			_, err := d.store.Claim(ctx, s, d.c.blockSize(s))
+			_, err := d.shared.Claim(ctx, s, d.c.blockSize(s))
 			if len(blocks) > 0 && errors.Is(err, peer.ErrFull) {
 				continue // there is still something; STATUS of host-local says when not
 			}
@@ -111,5 +114,5 @@ func (d *Daemon) giveBack(ctx context.Context, blocks []netip.Prefix, used map[n
 		return false, nil
 	}
 	delete(d.idle, last)
-	return true, d.store.Return(ctx, last)
+	return true, d.shared.Return(ctx, last)
 }

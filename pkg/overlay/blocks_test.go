@@ -15,7 +15,10 @@ import (
 )
 
 // A ledger is a store with one host.
-type ledger struct{ host peer.Host }
+type ledger struct {
+	host    peer.Host
+	refuses error
+}
 
 func (l *ledger) Look(context.Context) (peer.Snapshot, error) {
 	return peer.Snapshot{{Address: l.host.Address, Blocks: slices.Clone(l.host.Blocks)}}, nil
@@ -33,10 +36,22 @@ func (l *ledger) Claim(_ context.Context, subnet netip.Prefix, bits int) (netip.
 	return netip.Prefix{}, peer.ErrFull
 }
 
+func (l *ledger) ClaimAddress(_ context.Context, a netip.Addr) error {
+	if l.refuses != nil {
+		return l.refuses
+	}
+	if b := netip.PrefixFrom(a, a.BitLen()); !slices.Contains(l.host.Blocks, b) && !l.host.Has(a) {
+		l.host.Blocks = append(l.host.Blocks, b)
+	}
+	return nil
+}
+
 func (l *ledger) Return(_ context.Context, b netip.Prefix) error {
 	l.host.Blocks = slices.DeleteFunc(l.host.Blocks, func(o netip.Prefix) bool { return o == b })
 	return nil
 }
+
+func (l *ledger) Confirm(context.Context) error { return nil }
 
 func (l *ledger) Changed() <-chan struct{} { return nil }
 
@@ -46,14 +61,14 @@ func newTestDaemon(t *testing.T) (*Daemon, *ledger) {
 	c.Name, c.Subnets = "net", []netip.Prefix{netip.MustParsePrefix("10.1.0.0/27")}
 	c.Etcd = &Etcd{BlockSizeIPv4: 29}
 	c.IPAM = []byte(fmt.Sprintf(`{"dataDir": %q}`, t.TempDir()))
-	l := &ledger{peer.Host{Address: netip.MustParseAddr("192.0.2.1")}}
+	l := &ledger{host: peer.Host{Address: netip.MustParseAddr("192.0.2.1")}}
 	d := NewDaemon(c, slog.New(slog.DiscardHandler))
-	d.store, d.known.Self = l, l.host.Address
+	d.store, d.shared, d.known.Self = l, l, l.host.Address
 	return d, l
 }
 
-// lease leaves the leases of these addresses of 10.1.0.0/24, and no others.
-func lease(t *testing.T, d *Daemon, last ...int) {
+// leaves leaves the leases of these addresses of 10.1.0.0/24, and no others.
+func leaves(t *testing.T, d *Daemon, last ...int) {
 	t.Helper()
 	if err := os.RemoveAll(d.leaseDir()); err != nil {
 		t.Fatal(err)
@@ -97,7 +112,7 @@ func TestBlocks(t *testing.T) {
 		{[]int{2, 3}, true, 1, 0},
 		{nil, true, 1, 0},
 	} {
-		lease(t, d, step.leases...)
+		leaves(t, d, step.leases...)
 		if step.rested {
 			rested()
 		}

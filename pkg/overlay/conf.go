@@ -5,6 +5,7 @@ package overlay
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -39,7 +40,9 @@ type Config struct {
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
 	resting  []netip.Prefix
-	fault    string // why checksums are not left to the hardware, if that is so
+	checking bool     // what a daemon keeps
+	daemon   net.Conn // that keeps what it has claimed for this container
+	fault    string   // why checksums are not left to the hardware, if that is so
 }
 
 // Etcd is where the hosts of a network meet, and how they share its subnets.
@@ -160,6 +163,11 @@ func (c *Config) validateControl(rep *conf.Report) {
 	if c.Etcd != nil {
 		c.validateEtcd(rep)
 	}
+	for _, p := range []struct{ key, path string }{{"stateDir", c.StateDir}, {"peersFile", c.PeersFile}} {
+		if p.path != "" && !filepath.IsAbs(p.path) {
+			rep.Bad(p.key, p.path, "an absolute path")
+		}
+	}
 	c.validateBlocks("peers", rep)
 }
 
@@ -203,9 +211,6 @@ func (c *Config) validateEtcd(rep *conf.Report) {
 	rep.Range("etcd.leaseTTL", e.LeaseTTL, 0, 3600)
 	if e.ReclaimAfter != 0 && e.ReclaimAfter < e.LeaseTTL {
 		rep.Conflict("etcd.reclaimAfter, etcd.leaseTTL", "found %d and %d, want the first not below the second", e.ReclaimAfter, e.LeaseTTL)
-	}
-	if !filepath.IsAbs(c.StateDir) {
-		rep.Bad("stateDir", c.StateDir, "an absolute path")
 	}
 	for _, s := range c.Subnets {
 		c.validateBlockSize(s, rep)

@@ -21,49 +21,70 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/watch"
 )
 
-// A Store is where the hosts of one network meet.
+// A Store says which hosts there are of one network.
 type Store interface {
 	// Look makes this host known if it is not, and returns all hosts with their
 	// blocks. Only a full answer counts; an error says nothing about hosts.
 	Look(context.Context) (peer.Snapshot, error)
-	// Claim takes a block of a subnet that no other host has. An error that
-	// wraps peer.ErrFull says that there is none.
-	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
-	// Return gives a block of this host back.
-	Return(context.Context, netip.Prefix) error
 	// Changed receives when Look may say something new.
 	Changed() <-chan struct{}
 }
 
-// A Daemon keeps the host's part of one network as a Store says. What it does is
+// A Claimer is a Store where the hosts meet, and share the subnets by blocks.
+type Claimer interface {
+	// Confirm, and after it Look, do not succeed unless this host has been known
+	// and its blocks its own since it was called.
+	Confirm(context.Context) error
+	// Claim takes a block of a subnet that no other host has. An error that
+	// wraps peer.ErrFull says that there is none.
+	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
+	// ClaimAddress takes a block of one address, which is in no block of another
+	// host: else the error is a *state.HeldError that names it.
+	ClaimAddress(context.Context, netip.Addr) error
+	// Return gives a block of this host back.
+	Return(context.Context, netip.Prefix) error
+}
+
+// A Daemon keeps the host's part of one network as a Store says. What it makes is
 // a function of the whole answer: an event only wakes it.
 type Daemon struct {
-	c     *Config
-	store Store
-	log   *slog.Logger
+	c      *Config
+	store  Store
+	shared Claimer // the same, nil where blocks are not claimed
+	log    *slog.Logger
+
+	looks, checks pace      // of what the store says, and of what the kernel has
+	checked       time.Time // the kernel, for the last time
 
 	mu      sync.Mutex // held while the kernel is changed
 	known   State
-	contact time.Time // of the last full answer
+	whole   bool      // the kernel has been found as known says, or made so
+	contact time.Time // since which the last answer has held
 	lookErr error     // of the last look
 	idle    map[netip.Prefix]time.Time
+	claims
+	requests chan func() // of those who connect: done between rounds
 }
 
 // NewDaemon returns the daemon of a network, whose configuration has been
 // validated and is its own.
 func NewDaemon(c *Config, log *slog.Logger) *Daemon {
-	return &Daemon{c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}}
+	return &Daemon{
+		c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}, requests: make(chan func()),
+		claims: claims{holding: map[*claim]bool{}, seen: map[netip.Prefix]bool{}, began: time.Now()},
+		looks:  pace{most: 50 * time.Millisecond}, checks: pace{most: time.Second},
+	}
 }
 
 const (
-	settle = 5 * time.Millisecond // for events that come together
-	resync = 30 * time.Second     // for what no event told
+	resync = 30 * time.Second // for what no event told
 	retry  = 500 * time.Millisecond
 )
 
 // Run works until ctx ends, after Start. What it has made stays: containers go on.
 func (d *Daemon) Run(ctx context.Context, store Store) error {
 	d.store = store
+	d.shared, _ = store.(Claimer)
 	kernel, err := link.Changes(ctx, d.c.device(), d.c.Bridge)
 	if err != nil {
 		return err
@@ -75,38 +96,65 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err != nil {
 		return err
 	}
-	for look := true; ctx.Err() == nil; {
-		next := min(resync, max(time.Second, d.c.Etcd.Reclaim()/4)) // a holder may be gone for long enough by then
-		if err = d.round(ctx, look); err != nil && ctx.Err() == nil {
-			d.log.Error("not converged", "error", err)
-			next = retry
+	grace := time.AfterFunc(idleTime, func() { d.between(ctx, func() {}) }) // then what nobody uses is nobody's
+	defer grace.Stop()
+	for next := time.Now(); ctx.Err() == nil; {
+		now := time.Now()
+		all := !next.After(now)
+		look, check := all || d.looks.isDue(now), d.checks.isDue(now) || now.Sub(d.checked) >= d.confirmEvery()
+		if look || check {
+			next = now.Add(d.confirmEvery())
+			if err = d.round(ctx, look, check); err != nil && ctx.Err() == nil {
+				d.log.Error("not converged", "error", err)
+				next = now.Add(retry)
+			}
+			d.done(now, look, check)
 		}
-		if look, err = d.await(ctx, kernel, leases, next); err != nil {
+		if err = d.await(ctx, kernel, leases, sooner(next, sooner(d.looks.due, d.checks.due))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// await returns at the next event, and whether it is a reason to ask the store.
-// What comes together counts as one.
-func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, most time.Duration) (look bool, err error) {
-	look = true
+// confirmEvery is how often the store is asked whether all is as it says: often
+// enough to stop the use of blocks in time when it cannot be asked, and to take
+// those of others.
+func (d *Daemon) confirmEvery() time.Duration {
+	return min(resync, max(time.Second, d.c.Etcd.Reclaim()/4))
+}
+
+func (d *Daemon) done(began time.Time, look, check bool) {
+	now := time.Now()
+	if look {
+		d.reply()
+		d.looks.done(began, now)
+	}
+	if check {
+		d.checked = now
+		d.checks.done(began, now)
+	}
+}
+
+// await takes note of the next event, or returns at some time without one.
+func (d *Daemon) await(ctx context.Context, kernel, leases <-chan struct{}, until time.Time) error {
 	select {
 	case <-ctx.Done():
 	case <-d.store.Changed():
+		d.looks.ask(time.Now())
 	case <-leases:
+		d.looks.ask(time.Now())
+	case do := <-d.requests:
+		do()
+		d.looks.ask(time.Now())
 	case _, ok := <-kernel:
-		if look = false; !ok && ctx.Err() == nil {
-			return false, errors.New("the kernel's messages ended")
+		if !ok && ctx.Err() == nil {
+			return errors.New("the kernel's messages ended")
 		}
-	case <-time.After(most):
+		d.checks.ask(time.Now())
+	case <-time.After(time.Until(until)):
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(settle):
-	}
-	return look, nil
+	return nil
 }
 
 // Start finds the host in the underlay, and takes up what an earlier daemon left.
@@ -115,9 +163,15 @@ func (d *Daemon) Start() error {
 		return err
 	}
 	if info, err := os.Stat(d.c.stateFile()); err == nil {
-		d.contact = info.ModTime()
 		if err := d.c.readState(); err != nil {
 			d.log.Warn("starting anew", "error", err)
+		} else {
+			d.contact = info.ModTime()
+		}
+	}
+	if d.c.PeersFile != "" {
+		if hosts, err := d.c.readPeers(); err == nil { // else the first look says what is wrong
+			d.c.hosts = hosts
 		}
 	}
 	d.known.Hosts = d.c.hosts
@@ -132,15 +186,34 @@ func (d *Daemon) Start() error {
 }
 
 // round makes the kernel as the store says, or, without looking, as it said last.
-func (d *Daemon) round(ctx context.Context, look bool) error {
+// With check it looks at all that the kernel has, else only at what has changed in
+// what the store says.
+func (d *Daemon) round(ctx context.Context, look, check bool) error {
 	hosts := d.known.Hosts
 	if look {
 		hosts, d.lookErr = d.look(ctx)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.contact.IsZero() {
+		return d.lookErr // nothing is known yet, so nothing is to be taken away
+	}
+	before := d.known.Hosts
 	d.c.hosts, d.known.Hosts = hosts, hosts
-	return d.publish(errors.Join(d.lookErr, d.converge(ctx)))
+	return d.publish(errors.Join(d.lookErr, d.make(ctx, before, check)))
+}
+
+// make makes the kernel as is known.
+func (d *Daemon) make(ctx context.Context, before peer.Snapshot, check bool) (err error) {
+	was, is := peer.Changes(before, d.known.Hosts)
+	ourselves := func(h peer.Host) bool { return h.Address == d.known.Self }
+	if check || !d.whole || slices.ContainsFunc(was, ourselves) || slices.ContainsFunc(is, ourselves) {
+		err = d.converge(ctx)
+	} else {
+		err = d.c.leadTo(is).Follow(ctx, d.c.leadTo(was))
+	}
+	d.whole = err == nil
+	return err
 }
 
 // look asks the store, and sees to it that this host has blocks enough. With an
@@ -150,18 +223,27 @@ func (d *Daemon) round(ctx context.Context, look bool) error {
 func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(d.c.Etcd.TTL()/3, time.Second))
 	defer cancel()
-	asked := time.Now()
-	hosts, err := d.store.Look(ctx)
-	if err != nil {
+	asked, err := time.Now(), error(nil)
+	if d.shared != nil && asked.Sub(d.contact) < d.confirmEvery() {
+		asked = d.contact
+	} else if d.shared != nil {
+		err = d.shared.Confirm(ctx)
+	}
+	hosts, lookErr := d.store.Look(ctx)
+	if err = errors.Join(err, lookErr); err != nil {
 		if hosts = d.known.Hosts; time.Since(d.contact) > d.c.Etcd.Reclaim() {
 			hosts = hosts.Others(d.known.Self)
 		}
 		return hosts, err
 	}
 	d.contact = asked
+	if d.shared == nil {
+		return hosts, nil
+	}
 	self, _ := hosts.Find(d.known.Self)
+	chosen, chosenErr := d.keepChosen(ctx, self)
 	changed, err := d.provide(ctx, self)
-	if changed {
+	if err = errors.Join(chosenErr, err); changed || chosen {
 		again, lookErr := d.store.Look(ctx)
 		if err = errors.Join(err, lookErr); lookErr == nil {
 			hosts = again
@@ -173,7 +255,11 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 // converge makes the host's part of the network, by the same plan as ADD, step by
 // step: what a step is about may come with the one before.
 func (d *Daemon) converge(ctx context.Context) error {
-	for _, s := range d.c.network(true) {
+	p := d.c.network(true)
+	if d.c.Mode == routed {
+		p.Ensure(peer.OnlyChosen(d.c.Bridge, d.c.self(), d.c.Subnets))
+	}
+	for _, s := range p {
 		diff, err := s.Observe(ctx)
 		if err == nil && diff == state.Same {
 			continue
@@ -193,9 +279,6 @@ func (d *Daemon) publish(problem error) error {
 	if problem != nil {
 		d.known.Problem = problem.Error()
 	}
-	if d.contact.IsZero() {
-		return problem // nothing is known yet
-	}
 	b, err := json.Marshal(d.known)
 	if err != nil {
 		return err
@@ -213,8 +296,7 @@ func (d *Daemon) publish(problem error) error {
 	return errors.Join(problem, os.Chtimes(path, d.contact, d.contact))
 }
 
-// serve tells those who connect to the socket, root alone, what is true when
-// nothing is under way.
+// serve answers those who connect to the socket, root alone.
 func (d *Daemon) serve(ctx context.Context) error {
 	path := d.c.socketFile()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -237,12 +319,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 			if err != nil {
 				return
 			}
-			d.mu.Lock()
-			known := d.known
-			d.mu.Unlock()
-			_ = conn.SetWriteDeadline(time.Now().Add(askFor))
-			_ = json.NewEncoder(conn).Encode(known)
-			_ = conn.Close()
+			go d.answer(ctx, conn)
 		}
 	}()
 	return nil

@@ -34,13 +34,13 @@ func Load(files []string) ([]*Config, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
-			if c.Etcd != nil {
+			if c.Etcd != nil || c.PeersFile != "" {
 				out = append(out, c)
 			}
 		}
 	}
 	if out == nil {
-		return nil, fmt.Errorf("%v: no network of type %q has \"etcd\"; the others need no daemon", files, plugin)
+		return nil, fmt.Errorf("%v: no network of type %q has \"etcd\" or \"peersFile\"; the others need no daemon", files, plugin)
 	}
 	return out, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -27,8 +26,8 @@ func Plugin() cni.Planned {
 }
 
 // Allot implements cni.Allotter: addresses come from this host's blocks, unless
-// the configuration has ranges of its own.
-func (c *Config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, error) {
+// the configuration has ranges of its own, or the container its choice.
+func (c *Config) Allot(ctx context.Context, r *cni.Request) (json.RawMessage, error) {
 	if err := c.locate(); err != nil {
 		return nil, err
 	}
@@ -39,21 +38,20 @@ func (c *Config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, erro
 	if ipam["ranges"] != nil || ipam["type"] != "host-local" {
 		return r.IPAM, nil
 	}
-	blocks := slices.DeleteFunc(slices.Clone(c.self().Blocks), func(b netip.Prefix) bool { return slices.Contains(c.resting, b) })
-	sets := peer.Ranges(blocks, c.Subnets, c.Mode == flat)
-	if len(sets) == 0 {
-		if c.Etcd != nil {
-			return nil, c.noBlock()
-		}
-		return nil, cni.Errorf(cni.CodeConfig, "peers: host %s has no block with addresses for containers", c.underlay.addr)
+	chosen, err := c.choose(ctx, r)
+	if err != nil {
+		return nil, err
 	}
-	ipam["ranges"] = sets
+	if err := c.ranges(ipam, chosen); err != nil {
+		return nil, err
+	}
 	return json.Marshal(ipam)
 }
 
 // Complete adds the routes to the rest of the network, and to everywhere unless
 // the network is internal.
 func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
+	c.completeChosen(a)
 	c.CompleteGateways(a)
 	if c.Internal {
 		a.Routes = attach.WithoutDefault(a.Routes)
@@ -83,7 +81,7 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 	if err := c.locate(); err != nil {
 		return err
 	}
-	if c.Etcd != nil && a.Checking {
+	if c.checking = a.Checking && (c.Etcd != nil || c.PeersFile != ""); c.checking {
 		if err := c.await(ctx); err != nil {
 			return err
 		}
@@ -132,12 +130,20 @@ func (c *Config) network(hosts bool) state.Plan {
 	c.PlanRequirements(&p, false)
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
 	c.planGateways(&p)
+	if c.Mode == routed {
+		for _, s := range c.Subnets { // what is in no block must not leave by the default route
+			p.Ensure(route.Unreachable{Dst: s})
+		}
+	}
 	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
 	if c.TxChecksum != auto || c.fault != "" {
 		p.Ensure(link.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
 	}
 	if hosts {
 		p.Ensure(c.others())
+		if c.Mode == routed {
+			p.Ensure(peer.Chosen(c.Bridge, c.self())...)
+		}
 	}
 	c.PlanFirewall(&p)
 	return p
@@ -187,9 +193,22 @@ func (c *Config) underlayLink() string {
 	return c.underlay.link
 }
 
-// others is what leads to the other hosts.
+// others is what leads to the other hosts. CHECK asks the daemon again where it
+// finds something else.
 func (c *Config) others() state.Set {
-	others := c.hosts.Others(c.underlay.addr)
+	s := c.leads()
+	if c.checking {
+		s.Renew = func(ctx context.Context) ([]state.Resource, error) {
+			err := c.await(ctx)
+			return c.leads().Want, err
+		}
+	}
+	return s
+}
+
+func (c *Config) leads() state.Set { return c.leadTo(c.hosts.Others(c.underlay.addr)) }
+
+func (c *Config) leadTo(others peer.Snapshot) state.Set {
 	switch {
 	case c.Group.IsValid():
 		return peer.Flat(c.device(), []netip.Addr{c.Group}, c.underlayLink())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -33,13 +34,25 @@ const (
 	defaultTTL     = 30 * time.Second
 	defaultReclaim = 24 * time.Hour
 	askFor         = 2 * time.Second // how long CHECK waits for the daemon
+	claimFor       = 5 * time.Second // how long ADD does, which has etcd asked
 )
 
 // TTL is how long a host is known after its last word.
-func (e *Etcd) TTL() time.Duration { return seconds(e.LeaseTTL, defaultTTL) }
+func (e *Etcd) TTL() time.Duration {
+	if e == nil {
+		return defaultTTL
+	}
+	return seconds(e.LeaseTTL, defaultTTL)
+}
 
-// Reclaim is how long a host that is gone keeps its blocks at least.
-func (e *Etcd) Reclaim() time.Duration { return seconds(e.ReclaimAfter, defaultReclaim) }
+// Reclaim is how long a host that is gone keeps its blocks at least: for ever where
+// nobody else can claim them.
+func (e *Etcd) Reclaim() time.Duration {
+	if e == nil {
+		return math.MaxInt64
+	}
+	return seconds(e.ReclaimAfter, defaultReclaim)
+}
 
 func seconds(n int, otherwise time.Duration) time.Duration {
 	if n == 0 {
@@ -105,20 +118,31 @@ func (c *Config) Limited(context.Context) error {
 // await lets the daemon finish what it is about, and takes its word for which
 // hosts there are. If it is away, its last word counts.
 func (c *Config) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.socketFile())
+	conn, err := c.ask(ctx, askFor, request{Anew: c.PeersFile != ""})
 	if err != nil {
 		return nil //nolint:nilerr // as said
 	}
 	defer func() { _ = conn.Close() }()
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetReadDeadline(deadline)
-	var s State
-	if err := json.NewDecoder(conn).Decode(&s); err != nil {
+	var said answer
+	if err := json.NewDecoder(conn).Decode(&said); err != nil {
 		return fmt.Errorf("%s: the daemon does not answer: %w", c.socketFile(), err)
 	}
-	c.adopt(s)
+	c.adopt(said.State)
 	return nil
+}
+
+// ask tells the daemon something. Its answer comes by the connection, within the
+// time given.
+func (c *Config) ask(ctx context.Context, within time.Duration, r request) (net.Conn, error) {
+	var d net.Dialer
+	d.Timeout = within
+	conn, err := d.DialContext(ctx, "unix", c.socketFile())
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(within))
+	if err := json.NewEncoder(conn).Encode(r); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/route"
 )
@@ -64,14 +63,9 @@ func (c *Config) locateSelf() error {
 func (c *Config) readHosts() error {
 	switch {
 	case c.PeersFile != "":
-		var rep conf.Report
-		hosts, err := peer.ReadFile(c.PeersFile, &rep)
+		hosts, err := c.readPeers()
 		if err != nil {
 			return cni.Errorf(cni.CodeConfig, "peersFile: %w", err)
-		}
-		hosts.Validate("peers", c.Subnets, &rep)
-		if err := rep.Err(); err != nil {
-			return cni.Errorf(cni.CodeConfig, "peersFile: %s: %w", c.PeersFile, err)
 		}
 		c.hosts = hosts
 	case c.Etcd != nil:
@@ -109,8 +103,15 @@ func (c *Config) sourceOf(dst netip.Addr, where string) (netip.Addr, error) {
 	return a, err
 }
 
-// localPeer finds the host in the list that is this one.
+// localPeer finds the host in the list that is this one. It is the one with whose
+// address this one would send to another of them, but where hosts have several.
 func (c *Config) localPeer() (netip.Addr, error) {
+	if len(c.hosts) > 0 {
+		a, err := route.Source(c.hosts[0].Address)
+		if _, listed := c.hosts.Find(a); err != nil || listed {
+			return a, err
+		}
+	}
 	for _, h := range c.hosts {
 		link, _, err := route.Local(h.Address)
 		if err != nil || link != "" {

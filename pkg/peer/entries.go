@@ -17,6 +17,7 @@ import (
 // route for each block. Anything else by the device is not wanted.
 func Routed(device string, self Host, others Snapshot) state.Set {
 	s := state.Set{Name: "hosts of " + device, List: func(context.Context) ([]state.Resource, error) { return listRouted(device) }}
+	host := netns.Host()
 	for _, h := range others {
 		if len(h.Blocks) == 0 {
 			continue
@@ -27,14 +28,14 @@ func Routed(device string, self Host, others Snapshot) state.Set {
 		}
 		for _, b := range h.Blocks {
 			s.Want = append(s.Want, route.Route{
-				NS: netns.Host(), Link: device, Dst: b, GW: h.gateway(b), OnLink: true, Src: self.source(b), Replace: true,
+				NS: host, Link: device, Dst: b, GW: h.gateway(b), OnLink: true, Src: self.Source(b.Addr()), Replace: true,
 			})
 		}
 	}
 	return s
 }
 
-// gateways returns the gateway of the first block of each family.
+// gateways returns the next hop of each family.
 func (h Host) gateways() (out []netip.Addr) {
 	for _, b := range h.Blocks {
 		if gw := h.gateway(b); !slices.Contains(out, gw) {
@@ -44,8 +45,12 @@ func (h Host) gateways() (out []netip.Addr) {
 	return out
 }
 
-// gateway is the next hop to all blocks of one family.
+// gateway is the next hop to all blocks of one family: the host's own address, or
+// if all its blocks are of one address, the first of these.
 func (h Host) gateway(block netip.Prefix) netip.Addr {
+	if a := h.Source(block.Addr()); a.IsValid() {
+		return a
+	}
 	for _, b := range h.Blocks {
 		if b.Addr().Is4() == block.Addr().Is4() {
 			return Gateway(b)
@@ -54,15 +59,47 @@ func (h Host) gateway(block netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// source is the host's own address in the network, which its packets to other
-// hosts' containers have. Blocks of one address are containers'.
-func (h Host) source(family netip.Prefix) netip.Addr {
+// Source is the host's own address in the network, of the family of another: that
+// of its packets to other hosts' containers, and the gateway of its own. Blocks of
+// one address are containers'. The zero Addr if it has none.
+func (h Host) Source(family netip.Addr) netip.Addr {
 	for _, b := range h.Blocks {
-		if b.Addr().Is4() == family.Addr().Is4() && !b.IsSingleIP() {
+		if b.Addr().Is4() == family.Is4() && !b.IsSingleIP() {
 			return Gateway(b)
 		}
 	}
 	return netip.Addr{}
+}
+
+// Chosen returns the routes by which a host reaches, by its bridge, its own
+// containers that have chosen addresses outside of its larger blocks.
+func Chosen(bridge string, self Host) (routes []state.Resource) {
+	for _, b := range self.Blocks {
+		if b.IsSingleIP() {
+			routes = append(routes, route.Route{NS: netns.Host(), Link: bridge, Dst: b, Src: self.Source(b.Addr()), Replace: true})
+		}
+	}
+	return routes
+}
+
+// OnlyChosen is Chosen, and no other routes by the bridge to single addresses of
+// the subnets.
+func OnlyChosen(bridge string, self Host, subnets []netip.Prefix) state.Set {
+	return state.Set{
+		Name: "chosen addresses on " + bridge, Want: Chosen(bridge, self),
+		List: func(context.Context) ([]state.Resource, error) { return listChosen(bridge, subnets) },
+	}
+}
+
+func listChosen(bridge string, subnets []netip.Prefix) (all []state.Resource, err error) {
+	routes, err := route.By(bridge)
+	for _, r := range routes {
+		within := func(s netip.Prefix) bool { return s.Contains(r.Dst.Addr()) }
+		if r.Dst.IsSingleIP() && slices.ContainsFunc(subnets, within) {
+			all = append(all, r)
+		}
+	}
+	return all, err
 }
 
 func listRouted(device string) ([]state.Resource, error) {

@@ -45,6 +45,12 @@ func Gateway(block netip.Prefix) netip.Addr {
 	return block.Addr().Next()
 }
 
+// Has reports whether an address is in one of the host's blocks, but for those of
+// one address.
+func (h Host) Has(a netip.Addr) bool {
+	return slices.ContainsFunc(h.Blocks, func(b netip.Prefix) bool { return !b.IsSingleIP() && b.Contains(a) })
+}
+
 // ErrFull is wrapped by the error of a claim when all blocks of a subnet are held.
 var ErrFull = errors.New("all blocks are held")
 
@@ -65,12 +71,49 @@ func (s Snapshot) Others(address netip.Addr) Snapshot {
 	return slices.DeleteFunc(slices.Clone(s), func(h Host) bool { return h.Address == address })
 }
 
+// Holder returns the host one of whose blocks an address is in, and the block.
+func (s Snapshot) Holder(a netip.Addr) (h Host, block netip.Prefix, ok bool) {
+	for _, h := range s {
+		for _, b := range h.Blocks {
+			if b.Contains(a) {
+				return h, b, true
+			}
+		}
+	}
+	return h, block, false
+}
+
 // Addresses returns the hosts' addresses.
 func (s Snapshot) Addresses() (out []netip.Addr) {
 	for _, h := range s {
 		out = append(out, h.Address)
 	}
 	return out
+}
+
+// Changes returns the hosts that differ in two snapshots, as they were and as they
+// are: one that comes or goes is in one of the answers alone.
+func Changes(before, after Snapshot) (was, is Snapshot) {
+	there := make(map[netip.Addr]Host, len(before))
+	for _, h := range before {
+		there[h.Address] = h
+	}
+	for _, h := range after {
+		old, ok := there[h.Address]
+		delete(there, h.Address)
+		if ok && slices.Equal(old.MAC, h.MAC) && slices.Equal(old.Blocks, h.Blocks) {
+			continue
+		}
+		if is = append(is, h); ok {
+			was = append(was, old)
+		}
+	}
+	for _, h := range before {
+		if _, gone := there[h.Address]; gone {
+			was = append(was, h)
+		}
+	}
+	return was, is
 }
 
 // ReadFile reads the hosts from a file, {"peers": [...]} as in a configuration.
@@ -87,31 +130,54 @@ func ReadFile(path string, rep *conf.Report) (Snapshot, error) {
 		return nil, fmt.Errorf("%s: no JSON; is it half written? Write another file and rename it", path)
 	}
 	conf.Decode(b, &file, rep)
+	if file.Peers == nil && len(rep.Problems()) == 0 {
+		rep.Missing("peers", `the hosts of the network, [] for none`)
+	}
 	return file.Peers, nil
 }
 
 // Validate reports hosts that cannot be in one network: path is that of the list
 // ("peers").
 func (s Snapshot) Validate(path string, subnets []netip.Prefix, rep *conf.Report) {
-	type held struct {
-		path  string
-		block netip.Prefix
-	}
 	var all []held
+	seen := make(map[netip.Addr]bool, len(s))
 	for i, h := range s {
 		at := conf.Index(path, i)
 		s.validateAddress(at+".address", i, rep)
+		if h.Address.IsValid() && seen[h.Address] {
+			rep.Bad(at+".address", h.Address, "an address that no other peer has; each host stands there once, this one too")
+		}
+		seen[h.Address] = true
 		for j, b := range h.Blocks {
 			p := conf.Index(at+".blocks", j)
 			if !ValidateBlock(p, b, subnets, rep) {
 				continue
 			}
-			for _, o := range all {
-				if o.block.Overlaps(b) {
-					rep.Conflict(o.path+", "+p, "%s and %s overlap; an address has one host", o.block, b)
-				}
-			}
 			all = append(all, held{p, b})
+		}
+	}
+	sorted := slices.SortedFunc(slices.Values(all), func(a, b held) int { return a.block.Compare(b.block) })
+	for i := range sorted {
+		if i > 0 && sorted[i-1].block.Overlaps(sorted[i].block) {
+			reportOverlaps(all, rep)
+			return
+		}
+	}
+}
+
+// held is a block, and where it is named.
+type held struct {
+	path  string
+	block netip.Prefix
+}
+
+// reportOverlaps names each pair. It compares all with all.
+func reportOverlaps(all []held, rep *conf.Report) {
+	for i, b := range all {
+		for _, o := range all[:i] {
+			if o.block.Overlaps(b.block) {
+				rep.Conflict(o.path+", "+b.path, "%s and %s overlap; an address has one host", o.block, b.block)
+			}
 		}
 	}
 }
@@ -127,12 +193,6 @@ func (s Snapshot) validateAddress(path string, i int, rep *conf.Report) {
 		rep.Bad(path, a, "the unicast address of a host in the underlay")
 	case s[0].Address.IsValid() && a.Is4() != s[0].Address.Is4():
 		rep.Bad(path, a, "the address family of %s; a VXLAN device has one", s[0].Address)
-	}
-	for j := range i {
-		if s[j].Address == a && a.IsValid() {
-			rep.Bad(path, a, "an address that no other peer has; each host stands there once, this one too")
-			return
-		}
 	}
 }
 
@@ -173,7 +233,7 @@ type Range struct {
 	Subnet     netip.Prefix `json:"subnet"`
 	RangeStart netip.Addr   `json:"rangeStart"`
 	RangeEnd   netip.Addr   `json:"rangeEnd"`
-	Gateway    netip.Addr   `json:"gateway"`
+	Gateway    netip.Addr   `json:"gateway,omitzero"` // none where the range is a single address
 }
 
 // Ranges returns the ranges of blocks for host-local, one set a family. With a

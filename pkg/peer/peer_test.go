@@ -1,7 +1,10 @@
 package peer_test
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/conf"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
 func prefixes(words ...string) (out []netip.Prefix) {
@@ -70,5 +74,82 @@ func TestReadFile(t *testing.T) {
 		if n == len(whole) && (err != nil || rep.Err() != nil || len(hosts) != 2 || hosts[1].VTEP().String() != "02:00:00:00:00:0c") {
 			t.Errorf("%v, %v, %v", hosts, err, rep.Err())
 		}
+	}
+}
+
+func TestChanges(t *testing.T) {
+	host := func(last byte, mac conf.MAC, blocks ...string) peer.Host {
+		return peer.Host{Address: netip.AddrFrom4([4]byte{192, 0, 2, last}), MAC: mac, Blocks: prefixes(blocks...)}
+	}
+	before := peer.Snapshot{host(1, nil, "10.1.1.0/24"), host(2, nil, "10.1.2.0/24"), host(3, nil), host(4, nil, "10.1.4.0/24"), host(5, nil)}
+	after := peer.Snapshot{host(6, nil), host(5, conf.MAC{2, 0, 0, 0, 0, 5}), host(4, nil), host(3, nil, "10.1.4.0/24"), host(1, nil, "10.1.1.0/24")}
+	was, is := peer.Changes(before, after)
+	const wantWas, wantIs = "[192.0.2.5 192.0.2.4 192.0.2.3 192.0.2.2]", "[192.0.2.6 192.0.2.5 192.0.2.4 192.0.2.3]"
+	if got := fmt.Sprint(was.Addresses()); got != wantWas {
+		t.Errorf("found %s, want %s", got, wantWas)
+	}
+	if got := fmt.Sprint(is.Addresses()); got != wantIs {
+		t.Errorf("found %s, want %s", got, wantIs)
+	}
+	if was, is = peer.Changes(after, after); was != nil || is != nil {
+		t.Errorf("found %v, %v where nothing has changed", was, is)
+	}
+}
+
+// A row is a resource in a table instead of a kernel.
+type row struct {
+	state.Resource
+	table map[string]string
+}
+
+func (r row) Apply(context.Context) error { r.table[r.Key()] = r.String(); return nil }
+
+func (r row) Remove(context.Context) error { delete(r.table, r.Key()); return nil }
+
+// What the kernel of a host holds after changes only is what it would hold after a
+// look at all: also where blocks change hands and hosts their addresses.
+func TestRoutedFollows(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	table := map[string]string{}
+	routed := func(hosts peer.Snapshot) state.Set {
+		s := peer.Routed("vx1", peer.Host{Blocks: prefixes("10.1.0.0/24")}, hosts)
+		for i := range s.Want {
+			s.Want[i] = row{s.Want[i], table}
+		}
+		return s
+	}
+	var before peer.Snapshot
+	for round := range 2000 {
+		var after peer.Snapshot
+		for i := range 8 {
+			if random.IntN(4) > 0 {
+				h := peer.Host{Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}
+				if random.IntN(4) == 0 {
+					h.MAC = conf.MAC{2, 0, 0, 0, byte(random.IntN(2)), byte(i)}
+				}
+				after = append(after, h)
+			}
+		}
+		for i := range 12 {
+			if holder := random.IntN(10); holder < len(after) {
+				block := fmt.Sprintf("10.1.%d.0/24", i+1)
+				if i%2 == 0 {
+					block = fmt.Sprintf("fd00:0:0:%d::/64", i)
+				}
+				after[holder].Blocks = append(after[holder].Blocks, netip.MustParsePrefix(block))
+			}
+		}
+		was, is := peer.Changes(before, after)
+		if err := routed(is).Follow(t.Context(), routed(was)); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{}
+		for _, r := range routed(after).Want {
+			want[r.Key()] = r.String()
+		}
+		if !maps.Equal(table, want) {
+			t.Fatalf("round %d, from %v to %v: found %v, want %v", round, before, after, table, want)
+		}
+		before = after
 	}
 }

@@ -2,7 +2,6 @@ package route
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 
@@ -23,10 +22,10 @@ type Neighbour struct {
 }
 
 // Key implements state.Resource.
-func (n Neighbour) Key() string { return fmt.Sprintf("neigh %s %s", n.Addr, n.Link) }
+func (n Neighbour) Key() string { return "neigh " + n.Addr.String() + " " + n.Link }
 
 func (n Neighbour) String() string {
-	return fmt.Sprintf("ip neigh replace %s lladdr %s dev %s", n.Addr, n.MAC, n.Link)
+	return "ip neigh replace " + n.Addr.String() + " lladdr " + n.MAC.String() + " dev " + n.Link
 }
 
 // Observe implements state.Resource.

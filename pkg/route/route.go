@@ -35,14 +35,14 @@ type Route struct {
 }
 
 // Key implements state.Resource.
-func (r Route) Key() string { return fmt.Sprintf("route %s%s %s", r.NS, r.Dst, r.Link) }
+func (r Route) Key() string { return "route " + r.NS.String() + r.Dst.String() + " " + r.Link }
 
 func (r Route) String() string {
 	verb := "add"
 	if r.Replace {
 		verb = "replace"
 	}
-	s := fmt.Sprintf("ip %sroute %s %s", r.NS, verb, r.Dst)
+	s := "ip " + r.NS.String() + "route " + verb + " " + r.Dst.String()
 	if r.GW.IsValid() {
 		s += " via " + r.GW.String()
 	}
@@ -77,13 +77,16 @@ func (r Route) Observe(context.Context) (state.Diff, error) {
 	if h == nil {
 		return state.Absent, nil
 	}
-	filter, mask := &netlink.Route{Dst: want.Dst, LinkIndex: want.LinkIndex, Table: r.Table}, netlink.RT_FILTER_DST|netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE
+	filter, mask := &netlink.Route{LinkIndex: want.LinkIndex, Table: r.Table}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE
 	list, err := h.RouteListFiltered(family(r.Dst.Addr()), filter, mask)
 	if err != nil {
 		return state.Same, err
 	}
 	diff := state.Absent
 	for _, found := range list {
+		if dst, _ := prefixOf(found); dst != r.Dst.Masked() {
+			continue
+		}
 		if diff = r.compare(found); diff == state.Same {
 			break
 		}

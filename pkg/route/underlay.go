@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -119,7 +120,7 @@ func (f Free) free(h *netlink.Handle, s netip.Prefix) error {
 	}
 	for _, r := range routes {
 		dst, ok := prefixOf(r)
-		if !ok || dst.Bits() == 0 || !dst.Overlaps(s) || r.LinkIndex == 0 {
+		if !ok || dst.Bits() == 0 || !dst.Overlaps(s) || r.LinkIndex == 0 || refuses(r) {
 			continue
 		}
 		l, err := h.LinkByIndex(r.LinkIndex)
@@ -166,12 +167,17 @@ func onHost(link string) (*netlink.Handle, int, error) {
 }
 
 // By returns the routes by a link of the host that are not the kernel's own, as
-// Set has them in Want: each with Replace.
+// Set has them in Want: each with Replace. It costs what the link has: from Linux
+// 4.20 on the kernel leaves out the routes by others (NETLINK_GET_STRICT_CHK).
 func By(link string) (out []Route, err error) {
 	h, index, err := onHost(link)
 	if err != nil || index == 0 {
 		return nil, err
 	}
+	if err := h.SetStrictCheck(true); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+		return nil, err
+	}
+	host := netns.Host()
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
 		list, err := h.RouteListFiltered(fam, &netlink.Route{LinkIndex: index}, netlink.RT_FILTER_OIF)
 		if err != nil {
@@ -182,17 +188,17 @@ func By(link string) (out []Route, err error) {
 			if !ok || r.Protocol == unix.RTPROT_KERNEL || r.Protocol == unix.RTPROT_RA {
 				continue
 			}
-			out = append(out, found(link, dst, r))
+			out = append(out, found(host, link, dst, r))
 		}
 	}
 	return out, nil
 }
 
-func found(link string, dst netip.Prefix, r netlink.Route) Route {
+func found(host *netns.NS, link string, dst netip.Prefix, r netlink.Route) Route {
 	gw, _ := netip.AddrFromSlice(r.Gw)
 	src, _ := netip.AddrFromSlice(r.Src)
 	out := Route{
-		NS: netns.Host(), Link: link, Dst: dst, GW: gw.Unmap(), Src: src.Unmap(), MTU: r.MTU, AdvMSS: r.AdvMSS,
+		NS: host, Link: link, Dst: dst, GW: gw.Unmap(), Src: src.Unmap(), MTU: r.MTU, AdvMSS: r.AdvMSS,
 		OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0, Replace: true,
 	}
 	if out.Metric = r.Priority; out.Metric == noMetric6 && dst.Addr().Is6() {

@@ -18,6 +18,10 @@ type Set struct {
 	// List returns what is there. What is as wanted has the String of what is
 	// wanted.
 	List func(context.Context) ([]Resource, error)
+	// Renew, unless it is nil, returns what is wanted now. Observe asks before it
+	// believes in a difference, as who decides what is wanted may have changed what
+	// is there meanwhile.
+	Renew func(context.Context) ([]Resource, error)
 }
 
 // Key implements Resource.
@@ -40,25 +44,55 @@ func (s Set) compare(ctx context.Context) (missing, extra []Resource, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	there, keys := map[string]bool{}, map[string]bool{}
+	missing, extra = s.beside(found)
+	return missing, extra, nil
+}
+
+func (s Set) beside(found []Resource) (missing, extra []Resource) {
+	there := make(map[string]bool, len(found))
 	for _, r := range found {
 		there[r.String()] = true
 	}
 	for _, r := range s.Want {
-		if keys[r.Key()] = true; !there[r.String()] {
+		if !there[r.String()] {
 			missing = append(missing, r)
 		}
+	}
+	if missing == nil && len(s.Want) == len(there) && len(there) == len(found) {
+		return nil, nil // as almost always
+	}
+	keys := make(map[string]bool, len(s.Want))
+	for _, r := range s.Want {
+		keys[r.Key()] = true
 	}
 	for _, r := range found {
 		if !keys[r.Key()] {
 			extra = append(extra, r)
 		}
 	}
-	return missing, extra, nil
+	return missing, extra
 }
 
 // Observe implements Resource. It names every difference.
 func (s Set) Observe(ctx context.Context) (Diff, error) {
+	const tries = 10 // each after it has changed again
+	for range tries {
+		diff, err := s.observe(ctx)
+		if err != nil || diff == Same || s.Renew == nil {
+			return diff, err
+		}
+		before := s.String()
+		if s.Want, err = s.Renew(ctx); err != nil {
+			return Same, err
+		}
+		if s.String() == before {
+			break
+		}
+	}
+	return s.observe(ctx)
+}
+
+func (s Set) observe(ctx context.Context) (Diff, error) {
 	missing, extra, err := s.compare(ctx)
 	if err != nil {
 		return Same, err
@@ -79,6 +113,18 @@ func (s Set) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return change(ctx, missing, extra)
+}
+
+// Follow makes s of another set that is there as it wants, without looking: it
+// costs what the two differ by, and what they have in common may be left out of
+// both.
+func (s Set) Follow(ctx context.Context, before Set) error {
+	missing, extra := s.beside(before.Want)
+	return change(ctx, missing, extra)
+}
+
+func change(ctx context.Context, missing, extra []Resource) error {
 	var errs []error
 	for _, r := range missing {
 		if err := r.Apply(ctx); err != nil {

@@ -44,7 +44,9 @@ func (s Snapshot) shared(line string) bool {
 		// A bridge's MTU follows its ports (br_mtu_auto_adjust).
 		return s.ofNetwork(name) && (sign == "+" || kind == "link" && slices.Contains(words, "mtu") && len(words) == 5)
 	case "route", "fdb", "vlan", "neigh":
-		return sign == "+" && slices.ContainsFunc(words, func(w string) bool { return s.ofNetwork(strings.TrimSuffix(w, ":")) })
+		// An overlay's route that refuses is by no link.
+		return sign == "+" && (slices.Contains(words, "unreachable") ||
+			slices.ContainsFunc(words, func(w string) bool { return s.ofNetwork(strings.TrimSuffix(w, ":")) }))
 	case "nft":
 		return sign == "+" && (name != "element" || s.sharedElement(line))
 	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy", "file":

@@ -1,4 +1,4 @@
-// Package watch tells that a directory has changed.
+// Package watch tells that a directory, or a file, has changed.
 package watch
 
 import (
@@ -6,9 +6,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
 )
+
+// comesOrGoes are the events of a directory's entries.
+const comesOrGoes = fsnotify.Create | fsnotify.Remove | fsnotify.Rename
 
 // Dir wakes when a file of the directory comes or goes, until ctx ends. Events
 // that come together may count as one. A directory that is not there is made.
@@ -16,6 +20,19 @@ func Dir(ctx context.Context, dir string, log *slog.Logger) (<-chan struct{}, er
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	return watch(ctx, dir, log, func(e fsnotify.Event) bool { return e.Op&comesOrGoes != 0 })
+}
+
+// File wakes when a file is written to, or another takes its place: also when a
+// symbolic link beside it does, by way of which the path leads to another file. It
+// need not be there yet, but its directory must.
+func File(ctx context.Context, path string, log *slog.Logger) (<-chan struct{}, error) {
+	return watch(ctx, filepath.Dir(path), log, func(e fsnotify.Event) bool {
+		return e.Op&comesOrGoes != 0 || e.Has(fsnotify.Write) && filepath.Base(e.Name) == filepath.Base(path)
+	})
+}
+
+func watch(ctx context.Context, dir string, log *slog.Logger, concerns func(fsnotify.Event) bool) (<-chan struct{}, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
@@ -33,7 +50,7 @@ func Dir(ctx context.Context, dir string, log *slog.Logger) (<-chan struct{}, er
 			case err := <-w.Errors: // an overflow, after which the next look finds all
 				log.Warn("watch", "directory", dir, "error", err)
 			case e := <-w.Events:
-				if !e.Has(fsnotify.Create) && !e.Has(fsnotify.Remove) && !e.Has(fsnotify.Rename) {
+				if !concerns(e) {
 					continue
 				}
 			}

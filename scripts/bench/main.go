@@ -19,7 +19,7 @@ import (
 
 // options are the sizes that everything is measured at.
 type options struct {
-	ours, reference, empty, cnitool string
+	ours, reference, flanneld, docker, empty, cnitool string
 
 	containers int           // present on the full host
 	leases     int           // present in the full pool
@@ -28,6 +28,9 @@ type options struct {
 	iptables   int           // the same for the reference's iptables backend
 	iterations int           // of what takes milliseconds
 	slow       int           // of what takes a second
+	hosts      int           // of each overlay network
+	networks   int           // that span them
+	watched    time.Duration // how long these are watched in rest
 	rounds     int           // of the connection test
 	round      time.Duration // how long each of those lasts
 	emulated   bool          // slow by five to fifteen times, so that ratios alone count
@@ -44,11 +47,13 @@ func (o options) where() string {
 var full = options{
 	containers: 300, names: 1000, leases: 60000, mappings: 10000, iptables: 300,
 	iterations: 30, slow: 7, rounds: 7, round: time.Second,
+	hosts: 1000, networks: 10, watched: time.Minute,
 }
 
 var quick = options{
 	containers: 5, names: 50, leases: 500, mappings: 100, iptables: 50,
 	iterations: 3, slow: 3, rounds: 2, round: 200 * time.Millisecond,
+	hosts: 50, networks: 2, watched: 2 * time.Second,
 }
 
 // row is one measurement: it adds lines to the report.
@@ -66,9 +71,11 @@ var rows = []row{
 	{"connections", connectionRow},
 	{"overlay", overlayRow},
 	{"daemon", daemonRow},
+	{"scale", scaleRow},
 	{"processes", processRow},
 	{"start-up", startRow},
 	{"names", namesRow},
+	{"docker", dockerRow},
 	{"size", sizeRow},
 }
 
@@ -83,6 +90,8 @@ func run() error {
 	var paths options
 	flag.StringVar(&paths.ours, "ours", "", "directory of our plugins")
 	flag.StringVar(&paths.reference, "reference", "", "directory of the reference plugins")
+	flag.StringVar(&paths.flanneld, "flanneld", "", "the flanneld program")
+	flag.StringVar(&paths.docker, "docker", "", "directory in which Debian's docker.io is unpacked; without it, its row is left out")
 	flag.StringVar(&paths.empty, "empty", "", "a Go program that does nothing")
 	flag.StringVar(&paths.cnitool, "cnitool", "", "the cnitool program")
 	emulated := flag.Bool("emulated", false, "this machine is emulated: fewer iterations, and it is said of each row")
@@ -105,7 +114,7 @@ func run() error {
 		o.iterations = 15
 	}
 	o.emulated = *emulated
-	o.ours, o.reference, o.empty, o.cnitool = paths.ours, paths.reference, paths.empty, paths.cnitool
+	o.ours, o.reference, o.flanneld, o.docker, o.empty, o.cnitool = paths.ours, paths.reference, paths.flanneld, paths.docker, paths.empty, paths.cnitool
 
 	ctx, cancel := context.WithTimeout(context.Background(), *limit)
 	defer cancel()

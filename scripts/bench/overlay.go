@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ func overlayRow(ctx context.Context, o options, r *report) error {
 	if err := overlayChain(ctx, o, r); err != nil {
 		return err
 	}
-	return overlayTraffic(ctx, o, r)
+	return overlayTraffic(ctx, o, r, flannelPair)
 }
 
 func overlayChain(ctx context.Context, o options, r *report) error {
@@ -78,12 +79,20 @@ func overlayList(name string, hosts int, self string) (*libcni.NetworkConfigList
 }
 
 // overlayTraffic sends between containers on two hosts that a link joins.
-func overlayTraffic(ctx context.Context, o options, r *report) error {
-	ours, byHand, err := overlayPairs(ctx, o)
+func overlayTraffic(ctx context.Context, o options, r *report, others ...maker) error {
+	pairs, err := ownPairs(ctx, o)
 	if err != nil {
 		return err
 	}
-	for _, p := range []*pair{ours, byHand} {
+	for _, other := range others {
+		p, stop, err := other(ctx, o)
+		defer stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		pairs = append(pairs, p)
+	}
+	for _, p := range pairs {
 		server := exec.Command("ip", "netns", "exec", p.to, "iperf3", "-s")
 		if err := server.Start(); err != nil {
 			return err
@@ -95,7 +104,8 @@ func overlayTraffic(ctx context.Context, o options, r *report) error {
 	}
 	rates, rtts := map[*pair][]float64{}, map[*pair][]float64{}
 	for i := range 2 * o.rounds {
-		for _, p := range [][]*pair{{ours, byHand}, {byHand, ours}}[i%2] {
+		for k := range pairs {
+			p := pairs[(i+k)%len(pairs)]
 			rate, rtt, err := p.measure(o)
 			if err != nil {
 				return err
@@ -103,36 +113,60 @@ func overlayTraffic(ctx context.Context, o options, r *report) error {
 			rates[p], rtts[p] = append(rates[p], rate), append(rtts[p], rtt)
 		}
 	}
-	r.compareRate("TCP between containers on two hosts", "a VXLAN by hand, with bridges, without firewall", "Gbit/s", median(rates[ours]), median(rates[byHand]))
-	r.compare("round trip between them", "the same", "µs", median(rtts[ours]), median(rtts[byHand]))
+	ours := pairs[0]
+	for _, p := range pairs[1:] {
+		r.compareRate("TCP between containers on two hosts", p.name, "Gbit/s", median(rates[ours]), median(rates[p]))
+	}
+	for _, p := range pairs[1:] {
+		r.compare("round trip between them", p.name, "µs", median(rtts[ours]), median(rtts[p]))
+	}
 	return nil
 }
 
 // A pair is two containers, by the names of their namespaces.
-type pair struct{ from, to, address string }
+type pair struct{ name, from, to, address string }
 
-// overlayPairs makes two hosts with a pair of containers each: one by the plugin,
-// one by hand.
-func overlayPairs(ctx context.Context, o options) (ours, byHand *pair, err error) {
-	ours, byHand = &pair{}, &pair{address: "10.91.2.2"}
+// A maker makes two hosts with a container each, on a network of somebody else's,
+// and says how to end what serves it, also with an error.
+type maker func(context.Context, options) (p *pair, stop func(), err error)
+
+// twoHosts makes two hosts that a link joins, 192.0.2.1 and 192.0.2.2. What runs
+// f is on the thread of one of them.
+func twoHosts() (on []func(f func() error) error, err error) {
 	host, err := newHost()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer host.close()
 	outside, err := connectOutside(host)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	for i, ns := range []string{"", filepath.Base(outside)} {
+	on = []func(func() error) error{host.do, func(f func() error) error { return inNetNS(outside, f) }}
+	for _, do := range on {
+		if err := do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) }); err != nil {
+			return nil, err
+		}
+	}
+	return on, nil
+}
+
+// ownPairs makes two hosts with two pairs of containers: one by the plugin, one by
+// hand.
+func ownPairs(ctx context.Context, o options) ([]*pair, error) {
+	ours, byHand := &pair{}, &pair{name: "a VXLAN by hand, with bridges, without firewall", address: "10.91.2.2"}
+	on, err := twoHosts()
+	if err != nil {
+		return nil, err
+	}
+	for i, do := range on {
 		self, end := fmt.Sprintf("192.0.2.%d", i+1), []*string{&ours.from, &ours.to}[i]
 		list, err := overlayList("traffic", 2, self)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		path, err := newNetNS()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		*end = filepath.Base(path)
 		add := func() error {
@@ -147,16 +181,11 @@ func overlayPairs(ctx context.Context, o options) (ours, byHand *pair, err error
 			}
 			return errors.Join(addErr, handMade(self, i+1, []*string{&byHand.from, &byHand.to}[i]))
 		}
-		if ns == "" {
-			err = host.do(add)
-		} else {
-			err = inNetNS(outside, add)
-		}
-		if err != nil {
-			return nil, nil, err
+		if err := do(add); err != nil {
+			return nil, err
 		}
 	}
-	return ours, byHand, nil
+	return []*pair{ours, byHand}, nil
 }
 
 // handMade does what the plugin does, with ip and bridge, for host n of two.
@@ -167,7 +196,7 @@ func handMade(self string, n int, container *string) error {
 	}
 	*container = filepath.Base(path)
 	other := 3 - n
-	for _, command := range []string{
+	return commands(
 		fmt.Sprintf("ip link add vx91 address 02:00:00:00:00:0%d mtu 1450 type vxlan id 91 dstport 4789 local %s nolearning", n, self),
 		"ip link set vx91 up",
 		"ip link add br91 mtu 1450 type bridge",
@@ -181,7 +210,12 @@ func handMade(self string, n int, container *string) error {
 		fmt.Sprintf("bridge fdb append 02:00:00:00:00:0%d dev vx91 dst 192.0.2.%d", other, other),
 		fmt.Sprintf("ip neigh add 10.91.%d.1 lladdr 02:00:00:00:00:0%d dev vx91", other, other),
 		fmt.Sprintf("ip route add 10.91.%d.0/24 via 10.91.%d.1 dev vx91 onlink", other, other),
-	} {
+	)
+}
+
+// commands runs them on this thread's host.
+func commands(all ...string) error {
+	for _, command := range all {
 		words := strings.Fields(command)
 		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", command, err, out)

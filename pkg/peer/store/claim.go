@@ -14,9 +14,11 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 )
 
-func (s *Store) blockKey(b netip.Prefix) string {
-	return s.base + "blocks/" + strings.Replace(b.String(), "/", "-", 1)
+func blockName(b netip.Prefix) string {
+	return blocks + "/" + strings.Replace(b.String(), "/", "-", 1)
 }
+
+func (s *Store) blockKey(b netip.Prefix) string { return s.base + blockName(b) }
 
 // alone is what a claim is subject to: that this host's lease lives.
 func (s *Store) alone() clientv3.Cmp {
@@ -31,14 +33,45 @@ func (s *Store) Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip
 		if s.overlaps(b) {
 			continue
 		}
-		key := s.blockKey(b)
-		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()), clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
+		ok, err := s.claim(ctx, b)
 		if err != nil || ok {
 			return b, err
 		}
-		s.blocks[b] = held{} // somebody's by now
 	}
 	return s.takeOver(ctx, subnet)
+}
+
+// claim takes a block that nobody has as far as is known. If somebody has it all
+// the same, or an address in it, that is known afterwards.
+func (s *Store) claim(ctx context.Context, b netip.Prefix) (bool, error) {
+	key := s.blockKey(b)
+	res, err := s.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0), s.nothingChosen(), s.alone()).
+		Then(clientv3.OpPut(key, s.Self.Address.String())).
+		Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).Commit()
+	if err != nil {
+		return false, fmt.Errorf("etcd: %w", err)
+	}
+	if res.Succeeded {
+		s.note(b, held{s.Self.Address, res.Header.Revision})
+		s.list.reach(ctx, res.Header.Revision)
+		return true, nil
+	}
+	if len(res.Responses[0].GetResponseRange().Kvs) > 0 {
+		s.note(b, held{})
+		return false, nil
+	}
+	s.list.forget()
+	_, err = s.Look(ctx)
+	return false, err
+}
+
+// note keeps Claim from trying a block again, until Look says whose it is.
+func (s *Store) note(b netip.Prefix, h held) {
+	if s.blocks == nil {
+		s.blocks = map[netip.Prefix]held{}
+	}
+	s.blocks[b] = h
 }
 
 func (s *Store) overlaps(b netip.Prefix) bool {
@@ -56,18 +89,25 @@ func (s *Store) overlaps(b netip.Prefix) bool {
 func (s *Store) takeOver(ctx context.Context, subnet netip.Prefix) (netip.Prefix, error) {
 	for b, since := range s.orphaned {
 		h, ok := s.blocks[b]
-		if !ok || !subnet.Contains(b.Addr()) || time.Since(since) < s.Reclaim {
+		if !ok || b.IsSingleIP() || !subnet.Contains(b.Addr()) || time.Since(since) < s.Reclaim {
 			continue
 		}
 		key := s.blockKey(b)
-		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()),
-			clientv3.Compare(clientv3.ModRevision(key), "=", h.revision),
-			clientv3.Compare(clientv3.CreateRevision(s.base+"hosts/"+h.by.String()), "=", 0))
+		ok, err := s.commit(ctx, clientv3.OpPut(key, s.Self.Address.String()), s.orphan(key, h)...)
 		if err != nil || ok {
 			return b, err
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("%w: of %s", peer.ErrFull, subnet)
+}
+
+// orphan is what taking a block over is subject to: that it is still that of the
+// same holder, who is gone.
+func (s *Store) orphan(key string, h held) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(key), "=", h.revision),
+		clientv3.Compare(clientv3.CreateRevision(s.base+"hosts/"+h.by.String()), "=", 0),
+	}
 }
 
 // Return gives a block of this host back.
@@ -81,6 +121,11 @@ func (s *Store) commit(ctx context.Context, do clientv3.Op, when ...clientv3.Cmp
 	res, err := s.client.Txn(ctx).If(append(when, s.alone())...).Then(do).Commit()
 	if err != nil {
 		return false, fmt.Errorf("etcd: %w", err)
+	}
+	if res.Succeeded {
+		s.list.reach(ctx, res.Header.Revision)
+	} else {
+		s.list.forget() // what is known is not so
 	}
 	return res.Succeeded, nil
 }

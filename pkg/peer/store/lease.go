@@ -43,10 +43,14 @@ func (s *Store) abandon() {
 	s.lease.Store(0)
 }
 
-// register writes what of ours is missing. A host's own key is taken over from
-// the same machine's earlier life alone; Look has judged that.
-func (s *Store) register(ctx context.Context) error {
-	n, err := json.Marshal(s.Network)
+// Register makes this host known under its lease, without looking who else is:
+// Look does it after that. A host's own key is taken over from the same machine's
+// earlier life alone.
+func (s *Store) Register(ctx context.Context) error {
+	if err := s.ensureLease(ctx); err != nil {
+		return err
+	}
+	n, err := s.description()
 	if err != nil {
 		return err
 	}
@@ -55,11 +59,14 @@ func (s *Store) register(ctx context.Context) error {
 		return err
 	}
 	lease := clientv3.LeaseID(s.lease.Load())
-	network, host := s.base+"network", s.base+"hosts/"+s.Self.Address.String()
-	_, err = s.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(network), "=", 0)).
-		Then(clientv3.OpPut(network, string(n))).Commit()
+	description, host := s.base+network, s.base+hosts+"/"+s.Self.Address.String()
+	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(description), "=", 0)).
+		Then(clientv3.OpPut(description, n)).Else(clientv3.OpGet(description, clientv3.WithKeysOnly())).Commit()
 	if err == nil {
-		_, err = s.client.Txn(ctx).
+		if s.agreed = res.Header.Revision; !res.Succeeded {
+			s.agreed = res.Responses[0].GetResponseRange().Kvs[0].ModRevision
+		}
+		res, err = s.client.Txn(ctx).
 			If(clientv3.Compare(clientv3.CreateRevision(host), "=", 0)).
 			Then(clientv3.OpPut(host, string(me), clientv3.WithLease(lease))).
 			Else(clientv3.OpTxn(
@@ -70,6 +77,17 @@ func (s *Store) register(ctx context.Context) error {
 		s.abandon() // it may be gone
 		return fmt.Errorf("etcd: %w", err)
 	}
+	if res.Succeeded || res.Responses[0].GetResponseTxn().GetSucceeded() {
+		s.list.reach(ctx, res.Header.Revision)
+	} else {
+		s.list.forget() // whose it is has to be judged
+	}
 	wake(s.namesChanged)
 	return nil
+}
+
+// description is the value of the network's key.
+func (s *Store) description() (string, error) {
+	b, err := json.Marshal(s.Network)
+	return string(b), err
 }

@@ -14,6 +14,7 @@ import (
 
 func say(t *testing.T, s *Store, own map[string]string) map[netip.Addr][]string {
 	t.Helper()
+	abreast(t, s)
 	others, err := s.Names(t.Context(), own)
 	if err != nil {
 		t.Fatal(err)

@@ -3,9 +3,10 @@
 //
 // The keys of a network, below PREFIX/NETWORK/:
 //
-//	network          what all its hosts must agree on
+//	network          what all its hosts must agree on; written anew by each claim of an address
 //	hosts/ADDRESS    a host, under its lease: gone when the host is
-//	blocks/BLOCK     the address of the host that holds it, until it gives it back
+//	blocks/BLOCK     the address of the host that holds it, until it gives it back;
+//	                 one of a single address is that of a container which chose it
 //	names/ADDRESS/…  what a container of the host is called, under the host's lease
 //
 // A block outlives its host's lease, so that a host that comes back, or that etcd
@@ -27,7 +28,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockyard-cni/dockyard/pkg/conf"
@@ -53,22 +53,22 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// A Store is one host's view of one network in etcd.
+// A Store is one host's view of one network in etcd. What it says comes from a
+// list that is kept by events: a change costs what has changed.
 type Store struct {
 	Options
 	client       *clientv3.Client
 	base         string
+	list         *list
 	changed      chan struct{}
 	namesChanged chan struct{}
 
 	lease    atomic.Int64       // a clientv3.LeaseID, or 0
 	letGo    context.CancelFunc // of the lease
 	alive    <-chan *clientv3.LeaseKeepAliveResponse
+	agreed   int64 // the revision of etcd at which the network's key was last written
 	blocks   map[netip.Prefix]held
 	orphaned map[netip.Prefix]time.Time // first seen without a living holder
-
-	names     map[string]name // by what follows "names/" in the key
-	namesRead int64           // the revision of etcd that they are of
 }
 
 type held struct {
@@ -82,18 +82,30 @@ type registration struct {
 	ID string `json:"id"`
 }
 
-// New returns the store of one network. It does not yet speak to etcd.
+// New returns the store of one network, which watches until ctx ends. It does not
+// yet speak to etcd.
 func New(ctx context.Context, client *clientv3.Client, o Options) *Store {
 	s := &Store{
 		Options: o, client: client, base: strings.TrimSuffix(o.Prefix, "/") + "/" + o.Name + "/",
 		changed: make(chan struct{}, 1), namesChanged: make(chan struct{}, 1), orphaned: map[netip.Prefix]time.Time{},
 	}
-	go s.watch(ctx)
+	s.list = newList(ctx, client, s.base, o.Log)
+	s.list.judge, s.list.wake = s.judge, s.wake
 	return s
 }
 
 // Changed receives when Look may say something new.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
+
+// wake wakes those whom a change concerns.
+func (s *Store) wake(kind string) {
+	if kind != hosts && kind != blocks && kind != network {
+		wake(s.namesChanged)
+	}
+	if kind != names {
+		wake(s.changed)
+	}
+}
 
 func wake(c chan<- struct{}) {
 	select {
@@ -102,114 +114,123 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-func (s *Store) wakeBoth() {
-	wake(s.changed)
-	wake(s.namesChanged)
-}
-
-// watch wakes at every event, and when events may have been missed.
-func (s *Store) watch(ctx context.Context) {
-	const again = time.Second
-	for ctx.Err() == nil {
-		watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-		for r := range s.client.Watch(watching, s.base, clientv3.WithPrefix(), clientv3.WithCreatedNotify()) {
-			if r.Err() != nil {
-				s.Log.Warn("watch", "error", r.Err())
-				break
-			}
-			s.wakeFor(r.Events)
-		}
-		cancel()
-		s.wakeBoth()
-		select {
-		case <-ctx.Done():
-		case <-time.After(again):
-		}
-	}
-}
-
-// wakeFor wakes those whom events concern; none come when a watch begins.
-func (s *Store) wakeFor(events []*clientv3.Event) {
-	if len(events) == 0 {
-		s.wakeBoth()
-	}
-	for _, e := range events {
-		if strings.HasPrefix(string(e.Kv.Key), s.base+names) {
-			wake(s.namesChanged)
-		} else {
-			wake(s.changed)
-		}
-	}
-}
-
 // Look makes this host known under its lease if it is not, and returns all hosts
-// with their blocks, this one's too. Each answer is one revision of etcd.
+// with their blocks, this one's too. Each answer is one revision of etcd, and has
+// all that this Store has written. It may be behind what others have written, by
+// as much as the way from etcd takes; with etcd away, by what Confirm allows.
 func (s *Store) Look(ctx context.Context) (peer.Snapshot, error) {
 	if err := s.ensureLease(ctx); err != nil {
 		return nil, err
 	}
 	const tries = 3 // each after something of ours was put right
 	for range tries {
-		kvs, err := s.get(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("etcd: %w", err)
-		}
-		hosts, again, err := s.read(ctx, kvs)
-		if err != nil || !again {
+		hosts, known, err := s.read(ctx)
+		if err != nil || known {
 			return hosts, err
+		}
+		if err := s.Register(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("etcd: %s: does not keep what this host writes", s.base)
 }
 
-// get reads all keys but the names, which Names does.
-func (s *Store) get(ctx context.Context) (kvs []*mvccpb.KeyValue, err error) {
-	from := s.base + names
-	res, err := s.client.Txn(ctx).Then(
-		clientv3.OpGet(s.base, clientv3.WithRange(from)),
-		clientv3.OpGet(clientv3.GetPrefixRangeEnd(from), clientv3.WithRange(clientv3.GetPrefixRangeEnd(s.base))),
-	).Commit()
-	if err != nil {
-		return nil, err
+// Confirm asks etcd whether this host and its blocks are there as Look says, or
+// sees to it that the next Look asks. So after both, without an error, this host
+// has been known and its blocks its own at some time since Confirm was called.
+func (s *Store) Confirm(ctx context.Context) error {
+	for some := range slices.Chunk(s.own(), most) {
+		var ops []clientv3.Op
+		for _, k := range some {
+			ops = append(ops, clientv3.OpGet(s.base+k.name, clientv3.WithKeysOnly()))
+		}
+		res, err := s.client.Txn(ctx).Then(ops...).Commit()
+		if err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		}
+		for i, r := range res.Responses {
+			if kvs := r.GetResponseRange().Kvs; len(kvs) == 0 || kvs[0].ModRevision != some[i].revision {
+				s.list.forget()
+			}
+		}
 	}
-	for _, r := range res.Responses {
-		kvs = append(kvs, r.GetResponseRange().Kvs...)
-	}
-	return kvs, nil
+	return nil
 }
 
-// read judges one answer. It reports whether it has written something.
-func (s *Store) read(ctx context.Context, kvs []*mvccpb.KeyValue) (hosts peer.Snapshot, again bool, err error) {
-	var agreed, known bool
-	s.blocks = map[netip.Prefix]held{}
-	for _, kv := range kvs {
-		kind, name, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), s.base), "/")
-		switch kind {
-		case "network":
-			agreed = true
-			err = s.agree(kv.Value)
-		case "hosts":
-			var r registration
-			if r, err = s.registered(name, kv.Value); err == nil && r.Address == s.Self.Address {
-				if r.ID != s.ID {
-					err = fmt.Errorf("another machine, %q, is registered with this one's address %s", r.ID, r.Address)
-				}
-				known = kv.Lease == s.lease.Load()
-			}
-			hosts = append(hosts, r.Host)
-		case "blocks":
-			err = s.block(name, kv.Value, kv.ModRevision)
-		default:
-			err = errors.New("no key of an overlay network")
-		}
-		if err != nil {
-			return nil, false, fmt.Errorf("etcd: %s: %w", kv.Key, err)
+// most is how many operations are in a transaction; etcd takes 128.
+const most = 100
+
+// A key is one of this host, and as of which revision it is known.
+type key struct {
+	name     string
+	revision int64
+}
+
+// own returns the keys of this host; none when the list has to be read in any case.
+func (s *Store) own() (own []key) {
+	s.list.mu.Lock()
+	defer s.list.mu.Unlock()
+	if time.Now().After(s.list.due) {
+		s.list.lose()
+	}
+	if s.list.stop == nil {
+		return nil
+	}
+	me := s.Self.Address.String()
+	own = append(own, key{hosts + "/" + me, s.list.kinds[hosts][me].revision})
+	for b, h := range s.blocks {
+		if h.by == s.Self.Address {
+			own = append(own, key{blockName(b), h.revision})
 		}
 	}
-	if !agreed || !known {
-		return nil, true, s.register(ctx)
+	return own
+}
+
+// The kinds of keys.
+const (
+	network = "network"
+	hosts   = "hosts"
+	blocks  = "blocks"
+	names   = "names"
+)
+
+// judge says what a value means, or why nothing.
+func (s *Store) judge(kind, name string, value []byte) (any, error) {
+	switch kind {
+	case network:
+		return nil, s.agree(value)
+	case hosts:
+		return s.registered(name, value)
+	case blocks:
+		return s.block(name, value)
+	case names:
+		return string(value), nil
 	}
-	return s.assemble(hosts), false, nil
+	return nil, errors.New("no key of an overlay network")
+}
+
+// read reports whether this host is known; if not, the answer is not a full one.
+func (s *Store) read(ctx context.Context) (all peer.Snapshot, known bool, err error) {
+	if err = s.list.whole(ctx); err != nil {
+		return nil, false, err
+	}
+	defer s.list.mu.Unlock()
+	if err = s.list.err(); err != nil {
+		return nil, false, err
+	}
+	me, there := s.list.kinds[hosts][s.Self.Address.String()]
+	if r, _ := me.value.(registration); there && r.ID != s.ID {
+		return nil, false, fmt.Errorf("etcd: %s%s/%s: another machine, %q, is registered with this one's address", s.base, hosts, r.Address, r.ID)
+	}
+	description, agreed := s.list.kinds[network][""]
+	if !agreed || !there || me.lease != s.lease.Load() {
+		return nil, false, nil
+	}
+	s.agreed = description.revision
+	if all, err = s.assemble(); err != nil {
+		return nil, false, err
+	}
+	return all, true, nil
 }
 
 func (s *Store) agree(value []byte) error {
@@ -236,47 +257,68 @@ func (s *Store) registered(name string, value []byte) (r registration, err error
 	return r, rep.Err()
 }
 
-func (s *Store) block(name string, value []byte, revision int64) error {
-	b, err := netip.ParsePrefix(strings.Replace(name, "-", "/", 1))
-	if err != nil {
-		return err
+// A claim is what a key of blocks says.
+type claim struct {
+	block netip.Prefix
+	by    netip.Addr
+}
+
+func (s *Store) block(name string, value []byte) (c claim, err error) {
+	if c.block, err = netip.ParsePrefix(strings.Replace(name, "-", "/", 1)); err != nil {
+		return c, err
 	}
-	holder, err := netip.ParseAddr(string(value))
-	if err != nil {
-		return err
+	if c.by, err = netip.ParseAddr(string(value)); err != nil {
+		return c, err
 	}
 	var rep conf.Report
-	peer.ValidateBlock("block", b, s.Network.Subnets, &rep)
-	for o := range s.blocks {
-		if o.Overlaps(b) {
-			rep.Conflict("block", "%s and %s overlap", o, b)
-		}
-	}
-	s.blocks[b] = held{holder, revision}
-	return rep.Err()
+	peer.ValidateBlock("block", c.block, s.Network.Subnets, &rep)
+	return c, rep.Err()
 }
 
 // assemble gives the hosts their blocks, and remembers since when those of no
 // host have none.
-func (s *Store) assemble(hosts peer.Snapshot) peer.Snapshot {
-	now := time.Now()
-	for b, h := range s.blocks {
-		i := slices.IndexFunc(hosts, func(x peer.Host) bool { return x.Address == h.by })
-		if i >= 0 {
-			hosts[i].Blocks = append(hosts[i].Blocks, b)
-			delete(s.orphaned, b)
-		} else if _, ok := s.orphaned[b]; !ok {
-			s.orphaned[b] = now
+func (s *Store) assemble() (all peer.Snapshot, err error) {
+	for _, e := range s.list.kinds[hosts] {
+		h := e.value.(registration).Host
+		h.Blocks = slices.Clone(h.Blocks)
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b peer.Host) int { return a.Address.Compare(b.Address) })
+	index := make(map[netip.Addr]*peer.Host, len(all))
+	for i := range all {
+		index[all[i].Address] = &all[i]
+	}
+	sorted, err := s.holdings()
+	if err != nil {
+		return nil, err
+	}
+	now, orphaned := time.Now(), map[netip.Prefix]time.Time{}
+	for _, b := range sorted {
+		if holder := index[s.blocks[b].by]; holder != nil {
+			holder.Blocks = append(holder.Blocks, b)
+		} else if since, ok := s.orphaned[b]; ok {
+			orphaned[b] = since
+		} else {
+			orphaned[b] = now
 		}
 	}
-	for b := range s.orphaned {
-		if _, ok := s.blocks[b]; !ok {
-			delete(s.orphaned, b)
+	s.orphaned = orphaned
+	return all, nil
+}
+
+// holdings returns all blocks in order, of which none overlaps another.
+func (s *Store) holdings() (sorted []netip.Prefix, err error) {
+	s.blocks = make(map[netip.Prefix]held, len(s.list.kinds[blocks]))
+	for _, e := range s.list.kinds[blocks] {
+		c := e.value.(claim)
+		sorted = append(sorted, c.block)
+		s.blocks[c.block] = held{c.by, e.revision}
+	}
+	slices.SortFunc(sorted, netip.Prefix.Compare)
+	for i := 1; i < len(sorted); i++ {
+		if a, b := sorted[i-1], sorted[i]; a.Overlaps(b) {
+			return nil, fmt.Errorf("etcd: %s: block: %s and %s overlap", s.base+blockName(b), a, b)
 		}
 	}
-	for i := range hosts {
-		slices.SortFunc(hosts[i].Blocks, netip.Prefix.Compare)
-	}
-	slices.SortFunc(hosts, func(a, b peer.Host) int { return a.Address.Compare(b.Address) })
-	return hosts
+	return sorted, nil
 }

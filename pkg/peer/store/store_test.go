@@ -81,8 +81,19 @@ func member(t *testing.T, client *clientv3.Client, n int) *Store {
 	})
 }
 
+// abreast returns when a store has heard of all that is in etcd.
+func abreast(t *testing.T, s *Store) {
+	t.Helper()
+	res, err := s.client.Get(t.Context(), "any")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.list.reach(t.Context(), res.Header.Revision)
+}
+
 func look(t *testing.T, s *Store) peer.Snapshot {
 	t.Helper()
+	abreast(t, s)
 	hosts, err := s.Look(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -50,14 +50,7 @@ type runtime struct {
 	Name          string `json:"name"`
 	CNIVersion    string
 	IPAM          json.RawMessage
-	RuntimeConfig struct {
-		IPRanges, IPs json.RawMessage
-	}
-	Args struct {
-		CNI struct {
-			IPs json.RawMessage
-		}
-	}
+	RuntimeConfig struct{ IPRanges json.RawMessage }
 }
 
 // load decodes and judges the configuration of r. It also returns what can be
@@ -76,7 +69,7 @@ func load(r *cni.Request) (*config, *conf.Report) {
 		c.DataDir = defaultDataDir
 	}
 	c.gatherSets(outer.RuntimeConfig.IPRanges, report)
-	asked := gatherRequested(r, outer, report)
+	asked := r.RequestedIPs(report)
 	if len(report.Problems()) > 0 {
 		return c, report
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: vxlan-overlay daemon CONFLIST...")
 		os.Exit(2)
 	}
+	debug.SetGCPercent(50) // what a burst needs for a moment shall not stay
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -44,28 +46,13 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var ended []error
+	dial := dialer()
 	for _, c := range configs {
-		client, err := store.Dial(store.Access{
-			Endpoints: c.Etcd.Endpoints, CA: c.Etcd.CA, Cert: c.Etcd.Cert, Key: c.Etcd.Key,
-			Username: c.Etcd.Username, PasswordFile: c.Etcd.PasswordFile,
-		})
+		keepers, err := start(ctx, c, dial, log)
 		if err != nil {
 			return fmt.Errorf("network %s: %w", c.Name, err)
 		}
-		d := overlay.NewDaemon(c, log)
-		if err := d.Start(); err != nil {
-			return fmt.Errorf("network %s: %w", c.Name, err)
-		}
-		s := store.New(ctx, client, store.Options{
-			Prefix: c.Etcd.Prefix, Name: c.Name, Self: d.Self(), ID: machine(), Log: log,
-			Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
-			TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
-		})
-		e := names.Exchange{Network: c.Name, Subnets: c.Subnets, Zone: zone.Default(), Log: log}
-		for _, run := range []func() error{
-			func() error { return d.Run(ctx, s) },
-			func() error { return e.Run(ctx, s) },
-		} {
+		for _, run := range keepers {
 			wg.Go(func() {
 				if err := run(); err != nil {
 					mu.Lock()
@@ -78,6 +65,49 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 	}
 	wg.Wait()
 	return errors.Join(ended...)
+}
+
+// dialer dials each etcd once, for all networks that reach it in one way.
+func dialer() func(*overlay.Etcd) (*store.Client, error) {
+	clients := map[string]*store.Client{}
+	return func(e *overlay.Etcd) (client *store.Client, err error) {
+		a := store.Access{
+			Endpoints: e.Endpoints, CA: e.CA, Cert: e.Cert, Key: e.Key, Username: e.Username, PasswordFile: e.PasswordFile,
+		}
+		key := fmt.Sprintf("%q", a)
+		if client = clients[key]; client == nil {
+			if client, err = store.Dial(a); err == nil {
+				clients[key] = client
+			}
+		}
+		return client, err
+	}
+}
+
+// start returns what keeps one network.
+func start(ctx context.Context, c *overlay.Config, dial func(*overlay.Etcd) (*store.Client, error), log *slog.Logger) ([]func() error, error) {
+	d := overlay.NewDaemon(c, log)
+	if err := d.Start(); err != nil {
+		return nil, err
+	}
+	if c.Etcd == nil {
+		f, err := overlay.NewFile(ctx, c, log)
+		return []func() error{func() error { return d.Run(ctx, f) }}, err
+	}
+	client, err := dial(c.Etcd)
+	if err != nil {
+		return nil, err
+	}
+	s := store.New(ctx, client, store.Options{
+		Prefix: c.Etcd.Prefix, Name: c.Name, Self: d.Self(), ID: machine(), Log: log,
+		Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
+		TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
+	})
+	e := names.Exchange{Network: c.Name, Subnets: c.Subnets, Zone: zone.Default(), Log: log}
+	return []func() error{
+		func() error { return d.Run(ctx, s) },
+		func() error { return e.Run(ctx, s) },
+	}, nil
 }
 
 // machine names this machine as long as it is installed (machine-id(5)), and of
