@@ -1,6 +1,8 @@
 package resolver
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"sync"
 	"unsafe"
 
@@ -13,7 +15,7 @@ import (
 type batch struct {
 	in, out       [batchSize]header
 	inVec, outVec [batchSize]unix.Iovec
-	addrs         [batchSize]unix.RawSockaddrInet4
+	addrs         [batchSize]unix.RawSockaddrInet6 // or of IPv4, which is shorter
 	queries       [batchSize][maxQuery]byte
 	answers       [batchSize][maxSize]byte
 }
@@ -61,6 +63,16 @@ func (b *batch) receive(fd uintptr) int {
 			return 0
 		}
 	}
+}
+
+// addr is the client of query i.
+func (b *batch) addr(i int) netip.AddrPort {
+	a := &b.addrs[i] // the port stands at the same place in both families
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&a.Port))[:])
+	if a.Family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(a)).Addr), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), port)
 }
 
 func (b *batch) query(i int) []byte { return b.queries[i][:min(b.in[i].n, maxQuery)] }
