@@ -93,13 +93,14 @@ func (s *server) serveUDP(k *sockets) {
 			if n == 0 {
 				return false
 			}
-			b.send(fd, s.answerBatch(k, b, n))
+			s.answerBatch(k, b, n)
+			b.send(fd)
 		}
 		return true
 	})
 }
 
-func (s *server) answerBatch(k *sockets, b *batch, n int) (answers int) {
+func (s *server) answerBatch(k *sockets, b *batch, n int) {
 	sc := s.scope.Load()
 	s.queries.Add(uint64(n))
 	for i := range n {
@@ -108,17 +109,15 @@ func (s *server) answerBatch(k *sockets, b *batch, n int) (answers int) {
 			continue
 		}
 		query := b.query(i)
-		answer, later := s.answer(sc, query, b.answers[answers][:0], 0)
+		answer, later := s.answer(sc, query, b.room(), 0)
 		if later != nil {
 			addr := b.addr(i)
 			s.wait(later, func(a []byte) { _, _ = k.udp.WriteToUDPAddrPort(a, addr) })
 		}
 		if len(answer) > 0 {
-			b.stage(i, answers, answer)
-			answers++
+			b.stage(i, answer)
 		}
 	}
-	return answers
 }
 
 func (s *server) serveTCP(k *sockets) {
