@@ -63,7 +63,7 @@ func (s *server) open(ctx context.Context, capture bool) (err error) {
 		if i < len(s.sockets) || addr.Is6() && !capture {
 			continue
 		}
-		opened, err := listen(s.ns, addr)
+		opened, err := listen(ctx, s.ns, addr)
 		if addr.Is6() && noFamily(err) {
 			break
 		}

@@ -31,7 +31,7 @@ const (
 )
 
 // listen opens sockets at an address of a namespace's loopback.
-func listen(ns *netns.NS, addr netip.Addr) (k *sockets, err error) {
+func listen(ctx context.Context, ns *netns.NS, addr netip.Addr) (*sockets, error) {
 	family := "4"
 	if addr.Is6() {
 		family = "6"
@@ -39,19 +39,24 @@ func listen(ns *netns.NS, addr netip.Addr) (k *sockets, err error) {
 	at := netip.AddrPortFrom(addr, 0).String()
 	c := net.ListenConfig{Control: freebind}
 	c.SetMultipathTCP(false)
-	err = ns.Do(func() error {
-		udp, err := c.ListenPacket(context.Background(), "udp"+family, at)
-		if err != nil {
-			return err
-		}
-		tcp, err := c.Listen(context.Background(), "tcp"+family, at)
-		if err != nil {
-			return errors.Join(err, udp.Close())
-		}
-		k = &sockets{udp.(*net.UDPConn), tcp.(*net.TCPListener)}
-		return nil
+	var k *sockets
+	err := ns.Do(func() (err error) {
+		k, err = listenHere(ctx, c, family, at)
+		return err
 	})
 	return k, err
+}
+
+func listenHere(ctx context.Context, c net.ListenConfig, family, at string) (*sockets, error) {
+	udp, err := c.ListenPacket(ctx, "udp"+family, at)
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := c.Listen(ctx, "tcp"+family, at)
+	if err != nil {
+		return nil, errors.Join(err, udp.Close())
+	}
+	return &sockets{udp.(*net.UDPConn), tcp.(*net.TCPListener)}, nil
 }
 
 // freebind lets a socket have an address that the loopback does not have, yet
