@@ -341,6 +341,9 @@ func nameCases(c1 *netns.NS) []testnet.Case {
 		Mark: mark, Network: "net", ContainerID: "c1", NetNS: "/run/netns/c1", NetNSName: "c1", TTL: 5,
 		Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}, Names: []string{"web", "c1"},
 	}
+	bothFamilies := []nft.Sockets{
+		{Addr: netip.MustParseAddr(zone.Resolver), UDP: 5000, TCP: 5001}, {Addr: netip.IPv6Loopback(), UDP: 5002, TCP: 5003},
+	}
 	const desk = "/run/dockyard/dns/containers/c1/"
 	return []testnet.Case{
 		{Resource: zone.Entry{Store: store, Record: record}, Role: state.Own, Breaks: map[string]string{
@@ -354,10 +357,10 @@ func nameCases(c1 *netns.NS) []testnet.Case {
 			"sed -i /localhost/d /run/dockyard/dns/hosts/net":         "hosts/net",
 			"rm /etc/netns/c1/hosts":                                  "/etc/netns/c1/hosts",
 		}},
-		{Resource: nft.Resolver{NS: c1, Addr: netip.MustParseAddr(zone.Resolver), UDP: 5000, TCP: 5001, Capture: true}, Role: state.Ensure, Breaks: map[string]string{
-			inC1 + "nft flush chain ip dockyard-dns output":   "absent",
-			inC1 + "nft add rule ip dockyard-dns output drop": "rules",
-			inC1 + "nft delete table ip dockyard-dns":         "absent",
+		{Resource: nft.Resolver{NS: c1, Sockets: bothFamilies, Capture: true}, Role: state.Ensure, Breaks: map[string]string{
+			inC1 + "nft flush chain inet dockyard-dns output":   "absent",
+			inC1 + "nft add rule inet dockyard-dns output drop": "rules",
+			inC1 + "nft delete table inet dockyard-dns":         "absent",
 		}},
 	}
 }

@@ -109,6 +109,16 @@ func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) 
 	return nil
 }
 
+// cancelOnSignal begins to listen on a goroutine of its own, as the runtime makes
+// a thread for it, which takes longer than to read the configuration. A signal
+// that comes before ends the process as SIGKILL does.
+func cancelOnSignal(cancel func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+	<-c
+	cancel()
+}
+
 // A mainCall is one run of a plugin. It keeps the verb's own error, as skel
 // would flatten it to text.
 type mainCall struct {
@@ -128,11 +138,10 @@ type planner interface {
 // verb runs f under a context that a signal cancels; VERSION does without.
 func (m *mainCall) verb(f func(context.Context, *Request) error, read ...func(*Request) error) func(*skel.CmdArgs) error {
 	return func(a *skel.CmdArgs) error {
-		ctx := context.Background()
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
 		if m.undoes {
-			var stop func()
-			ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
+			go cancelOnSignal(stop)
 		}
 		r, err := newRequest(a)
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -27,38 +28,46 @@ const (
 // A Resolver leads a container's queries to the resolver's sockets in its
 // namespace. It is a table of its own there:
 //
-//	table ip dockyard-dns {
+//	table inet dockyard-dns {
 //	  chain output {
 //	    type nat hook output priority -100;
 //	    meta mark 0xd0c4a2d return
-//	    ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:<UDP>
-//	    ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:<TCP>
+//	    ip daddr 127.0.0.11 udp dport 53 dnat ip to 127.0.0.11:<UDP>
+//	    ip daddr 127.0.0.11 tcp dport 53 dnat ip to 127.0.0.11:<TCP>
 //	  }
 //	}
 //
-// With Capture queries to other servers come to it too, but for those on the
-// container's own loopback.
+// With Capture queries to other servers come to it too, of each family that it
+// has sockets of, but for those on the container's own loopback.
 type Resolver struct {
-	NS       *netns.NS
-	Addr     netip.Addr
-	UDP, TCP uint16
-	Capture  bool
+	NS      *netns.NS
+	Sockets []Sockets
+	Capture bool
 }
 
+// Sockets are where queries of one family are answered: an address of the
+// loopback, and its ports.
+type Sockets struct {
+	Addr     netip.Addr
+	UDP, TCP uint16
+}
+
+func (s Sockets) String() string { return fmt.Sprintf("%s udp %d tcp %d", s.Addr, s.UDP, s.TCP) }
+
 // Key implements state.Resource.
-func (r Resolver) Key() string { return "nft " + r.NS.String() + "table ip " + resolverTable }
+func (r Resolver) Key() string { return "nft " + r.NS.String() + "table inet " + resolverTable }
 
 func (r Resolver) String() string {
-	return fmt.Sprintf("nsenter --net=%s nft add rule ip %s output %s", r.NS.Path(), resolverTable, r.describe())
+	return fmt.Sprintf("nsenter --net=%s nft add rule inet %s output %s", r.NS.Path(), resolverTable, r.describe())
 }
 
 // describe is what the rules are made of; each bears it.
 func (r Resolver) describe() string {
-	return fmt.Sprintf("%s udp %d tcp %d capture %t", r.Addr, r.UDP, r.TCP, r.Capture)
+	return fmt.Sprintf("%s capture %t", strings.Trim(fmt.Sprint(r.Sockets), "[]"), r.Capture)
 }
 
 func (r Resolver) table() *nftables.Table {
-	return &nftables.Table{Name: resolverTable, Family: nftables.TableFamilyIPv4}
+	return &nftables.Table{Name: resolverTable, Family: nftables.TableFamilyINet}
 }
 
 // closing is how many connections are closed at a time: each waits for the kernel,
@@ -123,27 +132,40 @@ func (r Resolver) Apply(context.Context) error {
 }
 
 func (r Resolver) rules() []exprs {
-	toUs := rule(v4.loadDaddr(reg0), equal(reg0, r.Addr.AsSlice()))
 	out := []exprs{rule(meta(expr.MetaKeyMARK, reg0), equal(reg0, binaryutil.NativeEndian.PutUint32(ResolverMark)), back())}
-	out = append(out, r.lead(toUs)...)
-	if r.Capture {
-		own := rule(v4.loadDaddr(v4.after()), within(v4.after(), netip.MustParsePrefix("127.0.0.0/8")))
-		out = append(out, rule(own, back()))
-		out = append(out, r.lead(nil)...)
+	for _, s := range r.Sockets {
+		f := familyOf(s.Addr)
+		if s.Addr != loopback6 { // where a server of the container's own may be
+			out = append(out, s.lead(rule(f.is(), f.loadDaddr(reg0), equal(reg0, s.Addr.AsSlice())))...)
+		}
+		if r.Capture {
+			own := rule(f.is(), f.loadDaddr(f.after()), within(f.after(), f.loopback()))
+			out = append(out, rule(own, back()))
+			out = append(out, s.lead(f.is())...)
+		}
 	}
 	return out
 }
 
+// loopback is the family's addresses that never leave a host.
+func (f family) loopback() netip.Prefix {
+	if f == v4 {
+		return netip.MustParsePrefix("127.0.0.0/8")
+	}
+	return netip.PrefixFrom(loopback6, loopback6.BitLen())
+}
+
 // lead translates queries that match.
-func (r Resolver) lead(match exprs) (out []exprs) {
+func (s Sockets) lead(match exprs) (out []exprs) {
+	f := familyOf(s.Addr)
 	for _, by := range []struct {
 		proto byte
 		to    uint16
-	}{{unix.IPPROTO_UDP, r.UDP}, {unix.IPPROTO_TCP, r.TCP}} {
+	}{{unix.IPPROTO_UDP, s.UDP}, {unix.IPPROTO_TCP, s.TCP}} {
 		out = append(out, rule(match, l4proto(reg0), equal(reg0, []byte{by.proto}), thDport(reg0), equal(reg0, port(resolverPort)), exprs{
-			&expr.Immediate{Register: reg0, Data: r.Addr.AsSlice()},
-			&expr.Immediate{Register: reg0 + 1, Data: port(by.to)},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg0, RegProtoMin: reg0 + 1, Specified: true},
+			&expr.Immediate{Register: reg0, Data: s.Addr.AsSlice()},
+			&expr.Immediate{Register: f.after(), Data: port(by.to)},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(), Specified: true},
 		}))
 	}
 	return out

@@ -185,6 +185,10 @@ func TestCache(t *testing.T) {
 	if b := e.answer(nil, &q, 40, now); b[2]&(flagTC>>8) == 0 || len(b) > 40 {
 		t.Errorf("%d bytes for a client that takes 40", len(b))
 	}
+	got = dns.Msg{}
+	if b := e.answer(nil, &q, len(e.wire)-1, now.Add(time.Second)); got.Unpack(b) != nil || !got.Truncated || len(got.Answer) != 1 || got.Answer[0].Header().Ttl != 59 {
+		t.Errorf("one record fits: %v", &got)
+	}
 }
 
 func TestCacheIsBounded(t *testing.T) {

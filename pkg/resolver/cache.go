@@ -176,23 +176,46 @@ func (e *entry) answer(b []byte, q *question, limit int, now time.Time) []byte {
 		room -= optLen
 	}
 	start := len(b)
-	if len(e.wire) > room {
-		b = q.begin(b, rcode, flagTC)
-		return append(b[:start], q.finish(b[start:], rcode)...)
-	}
-	b = append(b, e.wire...)
+	wire, ttls, cut := e.within(room)
+	b = append(b, wire...)
 	m := b[start:]
 	binary.BigEndian.PutUint16(m, q.id)
 	flags := binary.BigEndian.Uint16(m[2:])&^(flagTC|flagRD|flagCD|flagAA) | flagQR | flagRA | q.flags&(flagRD|flagCD)
 	if !q.do && q.flags&flagAD == 0 {
 		flags &^= flagAD // RFC 6840, section 5.8
 	}
+	if cut {
+		flags |= flagTC
+		binary.BigEndian.PutUint16(m[6:], uint16(len(ttls)))
+		clear(m[8:headerLen])
+	}
 	binary.BigEndian.PutUint16(m[2:], flags)
 	copy(m[headerLen:], q.name)
 	age := uint32(now.Sub(e.stored) / time.Second)
-	for _, at := range e.ttls {
+	for _, at := range ttls {
 		ttl := binary.BigEndian.Uint32(m[at:])
 		binary.BigEndian.PutUint32(m[at:], ttl-min(age, ttl))
 	}
 	return append(b[:start], q.finish(m, rcode)...)
+}
+
+// within returns as much of an entry as fits: all of it, or whole records of the
+// answer, for clients that cannot ask again by TCP (musl before 1.2.4).
+func (e *entry) within(room int) (wire []byte, ttls []int, cut bool) {
+	if len(e.wire) <= room {
+		return e.wire, e.ttls, false
+	}
+	end := headerLen
+	if binary.BigEndian.Uint16(e.wire[4:]) == 1 {
+		end = skipName(e.wire, end) + 4
+	}
+	for _, at := range e.ttls[:binary.BigEndian.Uint16(e.wire[6:])] {
+		next := at + 6 + int(binary.BigEndian.Uint16(e.wire[at+4:]))
+		if next > room {
+			break
+		}
+		end = next
+		ttls = append(ttls, at)
+	}
+	return e.wire[:end], ttls, true
 }

@@ -2,21 +2,14 @@ package resolver
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
-	"unsafe"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/nft"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
@@ -24,130 +17,124 @@ import (
 // namespace.
 type server struct {
 	ns     *netns.NS
-	inode  uint64
 	scope  atomic.Pointer[scope]
 	out    *forwarder
-	udp    *net.UDPConn
-	tcp    *net.TCPListener
 	upSeat chan struct{} // queries that wait for other servers
 	tcpSit chan struct{} // connections
 
 	queries, refused atomic.Uint64
+	// prepared is the look during which an ADD last asked for the server; the
+	// service's lock is its.
+	prepared int
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	mu      sync.Mutex // of what follows
+	inode   uint64     // of the namespace
+	sockets []*sockets
+	started bool
+	led     string // the rules that are there, as a command
 }
 
 // What one container can take of the resolver.
 const (
 	maxWaiting     = 256 // queries that other servers are asked about
 	maxConnections = 32
-	idle           = 10 * time.Second // of a connection between queries
-	slow           = 3 * time.Second  // for one query or answer on a connection
-	maxMessage     = 4096             // bytes of a query by TCP
 )
 
-// listen opens the sockets of a container. Queries wait there until start.
-func listen(ns *netns.NS, out *forwarder) (*server, error) {
-	s := &server{ns: ns, out: out, upSeat: make(chan struct{}, maxWaiting), tcpSit: make(chan struct{}, maxConnections)}
+// newServer makes a server that has no sockets yet.
+func newServer(path string, out *forwarder) *server {
+	s := &server{ns: netns.At(path), out: out, upSeat: make(chan struct{}, maxWaiting), tcpSit: make(chan struct{}, maxConnections)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	err := ns.Do(func() (err error) {
-		c := net.ListenConfig{Control: freebind}
-		c.SetMultipathTCP(false)
-		udp, err := c.ListenPacket(s.ctx, "udp4", zone.Resolver+":0")
+	return s
+}
+
+// open has the sockets there, and queries led to them; until start they wait. With
+// capture they are of both families, if the kernel has both.
+func (s *server) open(ctx context.Context, capture bool) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inode, err = s.ns.Inode(); err != nil {
+		return err
+	}
+	for i, addr := range []netip.Addr{netip.MustParseAddr(zone.Resolver), netip.IPv6Loopback()} {
+		if i < len(s.sockets) || addr.Is6() && !capture {
+			continue
+		}
+		opened, err := listen(ctx, s.ns, addr)
+		if addr.Is6() && noFamily(err) {
+			break
+		}
 		if err != nil {
 			return err
 		}
-		s.udp = udp.(*net.UDPConn)
-		tcp, err := c.Listen(s.ctx, "tcp4", zone.Resolver+":0")
-		if err != nil {
-			return errors.Join(err, udp.Close())
+		s.sockets = append(s.sockets, opened)
+		if s.started {
+			s.serve(opened)
 		}
-		s.tcp = tcp.(*net.TCPListener)
+	}
+	rules := s.rules(capture)
+	if s.scope.Load() == nil && s.led == rules.String() { // just prepared; later somebody may have taken them away
 		return nil
-	})
-	if err == nil {
-		s.inode, err = ns.Inode()
 	}
-	if err != nil {
-		s.cancel()
-		return nil, err
+	if err := rules.Apply(ctx); err != nil {
+		return err
 	}
-	return s, nil
+	s.led = rules.String()
+	return nil
+}
+
+// withdraw takes the rules away.
+func (s *server) withdraw(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.led = ""
+	return s.rules(false).Remove(ctx)
 }
 
 // start begins to answer.
 func (s *server) start() {
-	s.wg.Go(s.serveUDP)
-	s.wg.Go(s.serveTCP)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = true
+	for _, k := range s.sockets {
+		s.serve(k)
+	}
 }
 
-// freebind lets a socket have the address while lo is still down.
-func freebind(_, _ string, c syscall.RawConn) error {
-	var err error
-	ctlErr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_FREEBIND, 1) })
-	return errors.Join(err, ctlErr)
+func (s *server) serve(k *sockets) {
+	s.wg.Go(func() { s.serveUDP(k) })
+	s.wg.Go(func() { s.serveTCP(k) })
 }
 
-// ports returns where queries by UDP and TCP are to be led.
-func (s *server) ports() (udp, tcp uint16) {
-	return uint16(s.udp.LocalAddr().(*net.UDPAddr).Port), uint16(s.tcp.Addr().(*net.TCPAddr).Port)
+// in reports whether the server is in the namespace of that inode.
+func (s *server) in(inode uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inode == inode
+}
+
+// rules lead the container's queries to the server.
+func (s *server) rules(capture bool) nft.Resolver {
+	r := nft.Resolver{NS: s.ns, Capture: capture}
+	for _, k := range s.sockets {
+		r.Sockets = append(r.Sockets, k.ports())
+	}
+	return r
 }
 
 // close ends the server, and returns when nothing of it runs any more.
 func (s *server) close() {
 	s.cancel()
-	_ = s.udp.Close()
-	_ = s.tcp.Close()
+	s.mu.Lock()
+	for _, k := range s.sockets {
+		k.close()
+	}
+	s.mu.Unlock()
 	s.wg.Wait()
 	s.ns.Close()
-}
-
-func (s *server) serveUDP() {
-	raw, err := s.udp.SyscallConn()
-	if err != nil {
-		return // closed
-	}
-	_ = raw.Read(func(fd uintptr) bool { // until the socket is closed
-		b := batches.Get().(*batch)
-		defer batches.Put(b)
-		for s.ctx.Err() == nil {
-			n := b.receive(fd)
-			if n == 0 {
-				return false
-			}
-			b.send(fd, s.answerBatch(b, n))
-		}
-		return true
-	})
-}
-
-func (s *server) answerBatch(b *batch, n int) (answers int) {
-	sc := s.scope.Load()
-	s.queries.Add(uint64(n))
-	for i := range n {
-		if b.in[i].Flags&unix.MSG_TRUNC != 0 {
-			s.refused.Add(1)
-			continue
-		}
-		query := b.query(i)
-		answer, later := s.answer(sc, query, b.answers[answers][:0], 0)
-		if later != nil {
-			addr := addrOf(&b.addrs[i])
-			s.wait(later, func(a []byte) { _, _ = s.udp.WriteToUDPAddrPort(a, addr) })
-		}
-		if len(answer) > 0 {
-			b.stage(i, answers, answer)
-			answers++
-		}
-	}
-	return answers
-}
-
-func addrOf(a *unix.RawSockaddrInet4) netip.AddrPort {
-	port := (*[2]byte)(unsafe.Pointer(&a.Port))
-	return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), binary.BigEndian.Uint16(port[:]))
 }
 
 // A pending is a query that other servers are to be asked about.
@@ -203,69 +190,4 @@ func (s *server) wait(p *pending, reply func([]byte)) {
 		defer func() { <-s.upSeat }()
 		reply(s.out.ask(s.ctx, s.ns, p))
 	})
-}
-
-func (s *server) serveTCP() {
-	for {
-		c, err := s.tcp.AcceptTCP()
-		if err != nil {
-			if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			select { // out of descriptors: others may close some
-			case <-time.After(100 * time.Millisecond):
-			case <-s.ctx.Done():
-			}
-			continue
-		}
-		select {
-		case s.tcpSit <- struct{}{}:
-			s.wg.Go(func() {
-				defer func() { _ = c.Close(); <-s.tcpSit }()
-				stop := context.AfterFunc(s.ctx, func() { _ = c.Close() })
-				defer stop()
-				s.converse(c)
-			})
-		default:
-			s.refused.Add(1)
-			_ = c.Close()
-		}
-	}
-}
-
-// converse answers the queries of one connection, one after the other (RFC 7766).
-func (s *server) converse(c *net.TCPConn) {
-	var length [2]byte
-	var query, out []byte
-	for {
-		_ = c.SetDeadline(time.Now().Add(idle))
-		if _, err := io.ReadFull(c, length[:]); err != nil {
-			return
-		}
-		n := int(binary.BigEndian.Uint16(length[:]))
-		if n > maxMessage {
-			s.refused.Add(1)
-			return
-		}
-		query = append(query[:0], make([]byte, n)...)
-		_ = c.SetDeadline(time.Now().Add(slow))
-		if _, err := io.ReadFull(c, query); err != nil {
-			return
-		}
-		s.queries.Add(1)
-		answer, later := s.answer(s.scope.Load(), query, nil, dns.MaxMsgSize)
-		if later != nil {
-			done := make(chan []byte, 1)
-			s.wait(later, func(a []byte) { done <- a })
-			answer = <-done
-		}
-		if answer == nil {
-			return
-		}
-		out = append(binary.BigEndian.AppendUint16(out[:0], uint16(len(answer))), answer...)
-		_ = c.SetDeadline(time.Now().Add(slow))
-		if _, err := c.Write(out); err != nil {
-			return
-		}
-	}
 }

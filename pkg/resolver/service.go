@@ -27,11 +27,13 @@ type Service struct {
 	out    *forwarder
 	log    *limitedLog
 
-	mu       sync.Mutex // of what follows
+	looking  sync.Mutex // of what one Look at a time uses
 	snapshot *zone.Snapshot
-	servers  map[string]*server // by container, as marks have it
 	failed   map[string]failure
-	looks    int
+
+	mu      sync.Mutex         // of what follows; never held for long, as ADD waits for it
+	servers map[string]*server // by container, as marks have it
+	looks   int                // that have begun
 }
 
 // A failure is a container that could not be served, and when to try again.
@@ -56,39 +58,68 @@ func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
 // be read, nothing changes. A container that cannot be served does no harm to
 // the others.
 func (s *Service) Look(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	records, wiped, err := s.reader.Read()
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	there, look := s.begin()
+	records, err := s.read(ctx)
 	if err != nil {
 		return err
 	}
-	if wiped {
-		s.restore(ctx, records)
-		if records, _, err = s.reader.Read(); err != nil {
-			return err
-		}
-	}
-	for m, err := range s.reader.Bad {
-		s.log.warn("no record", "mark", m, "error", err)
-	}
-	s.looks++
 	records, inodes := living(records)
 	remote, err := s.reader.Remote()
 	if err != nil {
 		s.log.warn("names of other hosts", "error", err)
 	}
 	s.snapshot = s.snapshot.Next(records, remote)
-	for name, srv := range s.servers {
-		// A namespace lives as long as our sockets are in it, so it is the path
-		// that tells whether the container does.
-		if v := s.snapshot.Views[name]; v == nil || inodes[name] != srv.inode {
-			s.stop(ctx, name, v)
+	// A namespace lives as long as our sockets are in it, so it is the path that
+	// tells whether the container does.
+	for name, srv := range there {
+		if v := s.snapshot.Views[name]; v != nil && !srv.in(inodes[name]) {
+			s.stop(name)
 		}
 	}
 	for name, v := range s.snapshot.Views {
 		s.serve(ctx, name, v)
 	}
+	for name, srv := range there {
+		if s.snapshot.Views[name] == nil && !s.preparedSince(look, srv) {
+			s.detach(ctx, name, srv)
+		}
+	}
 	return nil
+}
+
+// begin returns the servers that were there before this look, and its number.
+func (s *Service) begin() (there map[string]*server, look int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks++
+	return maps.Clone(s.servers), s.looks
+}
+
+// preparedSince reports whether an ADD has asked for a server since a look began:
+// that may not have seen its record.
+func (s *Service) preparedSince(look int, srv *server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return srv.prepared >= look
+}
+
+func (s *Service) read(ctx context.Context) ([]*zone.Record, error) {
+	records, wiped, err := s.reader.Read()
+	if err != nil {
+		return nil, err
+	}
+	if wiped {
+		s.restore(ctx, records)
+		if records, _, err = s.reader.Read(); err != nil {
+			return nil, err
+		}
+	}
+	for m, err := range s.reader.Bad {
+		s.log.warn("no record", "mark", m, "error", err)
+	}
+	return records, nil
 }
 
 // living leaves out records of containers whose namespace is gone: what nobody
@@ -108,62 +139,62 @@ func living(records []*zone.Record) (out []*zone.Record, inodes map[string]uint6
 
 // serve begins to serve a container, or goes on with what has changed.
 func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
-	srv := s.servers[name]
-	if srv != nil && srv.knows(v) {
-		return
-	}
 	if f, ok := s.failed[name]; ok && sameView(f.view, v) && time.Since(f.at) < retry {
 		return
 	}
+	srv := s.server(name, v.Records[0].NetNS, false)
+	old := srv.scope.Load()
+	if old != nil && sameView(old.View, v) {
+		return
+	}
 	delete(s.failed, name)
-	var err error
+	if old == nil || !sameRecords(old.View, v) {
+		if err := srv.open(ctx, v.Capture()); err != nil {
+			s.log.warn("cannot serve", "container", name, "error", err)
+			s.failed[name] = failure{v, time.Now()}
+			s.stop(name)
+			return
+		}
+	}
+	if srv.scope.Swap(newScope(v)) == nil {
+		srv.start()
+	}
+}
+
+// server returns the server of a container, new if there is none. Of one that an
+// ADD asks for it notes during which look.
+func (s *Service) server(name, path string, adding bool) *server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	srv := s.servers[name]
 	if srv == nil {
-		srv, err = listen(netns.At(v.Records[0].NetNS), s.out)
-	}
-	if err == nil {
+		srv = newServer(path, s.out)
 		s.servers[name] = srv
-		old := srv.scope.Swap(newScope(v))
-		if old == nil {
-			srv.start()
-		}
-		if old == nil || !sameRecords(old.View, v) {
-			err = srv.rules(v.Capture()).Apply(ctx)
-		}
 	}
-	if err != nil {
-		s.log.warn("cannot serve", "container", name, "error", err)
-		s.failed[name] = failure{v, time.Now()}
-		if srv != nil {
-			s.stop(ctx, name, v)
-		}
+	if adding {
+		srv.prepared = s.looks
 	}
+	return srv
 }
 
 // Prepare opens the sockets of the container of an attachment, before its names
 // are known to the others: its first queries wait there for the next Look.
 func (s *Service) Prepare(ctx context.Context, m owner.Mark) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	name := m.Container()
-	if s.servers[name] != nil {
-		return nil
-	}
 	r, err := s.store.Read(m)
 	if err != nil {
 		return err
 	}
-	srv, err := listen(netns.At(r.NetNS), s.out)
-	if err != nil {
-		return err
+	name := m.Container()
+	srv := s.server(name, r.NetNS, true)
+	if srv.scope.Load() != nil {
+		var st unix.Stat_t
+		if err := unix.Stat(r.NetNS, &st); err != nil || srv.in(st.Ino) {
+			return err
+		}
+		s.stop(name) // it was one of the same name
+		srv = s.server(name, r.NetNS, true)
 	}
-	s.servers[name] = srv
-	return srv.rules(r.Capture).Apply(ctx)
-}
-
-// knows reports whether the server answers by this view already.
-func (s *server) knows(v *zone.View) bool {
-	now := s.scope.Load()
-	return now != nil && sameView(now.View, v)
+	return srv.open(ctx, r.Capture)
 }
 
 // sameView reports whether two views of a container say the same.
@@ -181,20 +212,24 @@ func sameRecords(a, b *zone.View) bool {
 	return true
 }
 
-// stop ends the server of a container. Where that is only detached, its rules go.
-func (s *Service) stop(ctx context.Context, name string, v *zone.View) {
+// stop ends the server of a container, if there is one.
+func (s *Service) stop(name string) {
+	s.mu.Lock()
 	srv := s.servers[name]
-	if srv == nil {
-		return
-	}
 	delete(s.servers, name)
-	if v == nil {
-		if err := srv.rules(false).Remove(context.WithoutCancel(ctx)); err != nil {
-			s.log.warn("cannot remove rules", "container", name, "error", err)
-		}
+	s.mu.Unlock()
+	if srv != nil {
+		s.out.forget(name)
+		srv.close()
 	}
-	s.out.forget(name)
-	srv.close()
+}
+
+// detach ends the server of a container that may live on: its rules go.
+func (s *Service) detach(ctx context.Context, name string, srv *server) {
+	if err := srv.withdraw(context.WithoutCancel(ctx)); err != nil {
+		s.log.warn("cannot remove rules", "container", name, "error", err)
+	}
+	s.stop(name)
 }
 
 // restore writes the records again that somebody has deleted with the whole
@@ -233,6 +268,8 @@ func attached(r *zone.Record) bool {
 
 // Close ends all servers, and leaves the rules: the next daemon makes them its.
 func (s *Service) Close() {
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, srv := range s.servers {
@@ -244,8 +281,8 @@ func (s *Service) Close() {
 // NamespaceDirs lists the directories in which the namespaces of containers have
 // their names.
 func (s *Service) NamespaceDirs() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	dirs := map[string]bool{}
 	if s.snapshot != nil {
 		for _, v := range s.snapshot.Views {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
@@ -242,4 +243,66 @@ func goodServer(t *testing.T) netip.AddrPort {
 	go func() { _ = s.ActivateAndServe() }()
 	t.Cleanup(func() { _ = s.Shutdown() })
 	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// Queries that come at once are all answered, each once, with answers of several
+// sizes to several clients, also where the loopback cannot take them together.
+func TestBurst(t *testing.T) {
+	w := newTown(t)
+	w.container(1)
+	w.attach(1)
+	w.look()
+	for _, mtu := range []string{"65536", "68"} {
+		w.h.Run("ip", "-n", "c1", "link", "set", "lo", "mtu", mtu)
+		for id, answers := range w.burst(40) {
+			if answers != 1 {
+				t.Errorf("mtu %s: query %d has %d answers", mtu, id, answers)
+			}
+		}
+	}
+}
+
+// burst sends n queries from two sockets before the resolver reads any, and counts
+// the good answers to each.
+func (w *town) burst(n int) map[uint16]int {
+	w.Helper()
+	got := map[uint16]int{}
+	err := netns.At(w.h.Path("c1")).Do(func() error {
+		var conns []net.Conn
+		for range 2 {
+			c, err := net.Dial("udp", zone.Resolver+":53")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }()
+			conns = append(conns, c)
+		}
+		for i := range n {
+			m := new(dns.Msg).SetQuestion([]string{"c1.", "C1.net."}[i/2%2], dns.TypeA).SetEdns0(1232, false)
+			m.Id, got[uint16(i)] = uint16(i), 0
+			b, err := m.Pack()
+			if err == nil {
+				_, err = conns[i%2].Write(b)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for i := range n {
+			c := &dns.Conn{Conn: conns[i%2]}
+			_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+			m, err := c.ReadMsg()
+			if err != nil {
+				return err
+			}
+			if int(m.Id)%2 == i%2 && len(m.Answer) == 1 && m.Question[0].Name == []string{"c1.", "C1.net."}[m.Id/2%2] {
+				got[m.Id]++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.Error(err)
+	}
+	return got
 }

@@ -3,8 +3,17 @@ package zone
 import (
 	"net/netip"
 	"strings"
+)
 
-	"github.com/miekg/dns"
+// Types of questions, and an Rcode (RFC 1035, RFC 3596, RFC 2782). A package that
+// knows the whole protocol would cost each ADD and DEL its start.
+const (
+	typeA     = 1
+	typePTR   = 12
+	typeAAAA  = 28
+	typeSRV   = 33
+	typeANY   = 255
+	nameError = 3
 )
 
 // An Answer is what a view says to a question.
@@ -12,7 +21,7 @@ type Answer struct {
 	// Known is false where the view does not know the name: then somebody else
 	// may be asked, if anybody may.
 	Known bool
-	// Rcode is dns.RcodeSuccess or dns.RcodeNameError.
+	// Rcode is that of success, 0, or that of a name that does not exist, 3.
 	Rcode int
 	TTL   uint32 // seconds
 	Addrs []netip.Addr
@@ -34,7 +43,7 @@ func (v *View) Answer(name string, qtype uint16) Answer {
 	if hosts := v.lookup(name); hosts != nil {
 		return join(hosts, qtype)
 	}
-	if qtype == dns.TypePTR {
+	if qtype == typePTR {
 		return v.pointer(name)
 	}
 	if strings.HasPrefix(name, "_") {
@@ -47,7 +56,7 @@ func (v *View) Answer(name string, qtype uint16) Answer {
 			return Answer{Known: true}
 		}
 		if strings.HasSuffix(name, d) && name[len(name)-len(d)-1] == '.' {
-			return Answer{Known: true, Rcode: dns.RcodeNameError}
+			return Answer{Known: true, Rcode: nameError}
 		}
 	}
 	return Answer{}
@@ -80,11 +89,11 @@ func join(hosts []*host, qtype uint16) Answer {
 
 func (h *host) of(qtype uint16) [][]netip.Addr {
 	switch qtype {
-	case dns.TypeA:
+	case typeA:
 		return [][]netip.Addr{h.v4}
-	case dns.TypeAAAA:
+	case typeAAAA:
 		return [][]netip.Addr{h.v6}
-	case dns.TypeANY:
+	case typeANY:
 		return [][]netip.Addr{h.v4, h.v6}
 	}
 	return nil
@@ -98,13 +107,13 @@ func (v *View) service(name string, qtype uint16) Answer {
 	if !ok || !strings.HasPrefix(protocol, "_") || hosts == nil {
 		return Answer{}
 	}
-	a := Answer{Known: true, Rcode: dns.RcodeNameError, TTL: hosts[0].ttl}
+	a := Answer{Known: true, Rcode: nameError, TTL: hosts[0].ttl}
 	for _, h := range hosts {
 		a.TTL = min(a.TTL, h.ttl)
 		for _, t := range h.services {
 			if t.Name == service && t.Protocol == protocol[1:] {
-				a.Rcode = dns.RcodeSuccess
-				if qtype == dns.TypeSRV {
+				a.Rcode = 0
+				if qtype == typeSRV {
 					a.SRV = append(a.SRV, Target{t.name, t.Port})
 				}
 			}

@@ -99,7 +99,7 @@ func Hosts(networks []string, records []Record) []byte {
 	for i := range records {
 		for _, text := range linesOf(&records[i]) {
 			m := records[i].Mark
-			l := line{length: int64(pad(lineLength(m, text))), mark: m, text: text}
+			l := line{length: pad(lineLength(m, text)), mark: m, text: text}
 			out = append(out, l.render()...)
 		}
 	}
@@ -121,13 +121,14 @@ func (s Store) publish(r *Record) error {
 	return err
 }
 
-// enter adds the lines of a record that are not there.
+// enter adds the lines of a record that are not there, and takes others away that
+// its attachment has.
 func (h *hosts) enter(r *Record) error {
-	want := linesOf(r)
-	if slices.Equal(h.of(r.Mark), want) {
+	want, found := linesOf(r), slices.Collect(h.of(r.Mark))
+	if slices.Equal(texts(slices.Values(found)), want) {
 		return nil
 	}
-	if err := h.drop(r.Mark); err != nil {
+	if err := h.drop(found); err != nil {
 		return err
 	}
 	for _, text := range want {
@@ -144,7 +145,7 @@ func (s Store) retract(m owner.Mark) error {
 	names, err := s.books(networkOf(m))
 	for _, name := range names {
 		err = errors.Join(err, s.edit(name, func(h *hosts) error {
-			dropErr := h.drop(m)
+			dropErr := h.drop(slices.Collect(h.of(m)))
 			if dropErr == nil && !h.wanted() {
 				return remove(s.hosts(name))
 			}

@@ -78,6 +78,9 @@ func netnsNames(records []Record) (names []string) {
 
 // link makes a symbolic link, or leads one elsewhere at once.
 func link(target, path, temp string) error {
+	if err := os.Symlink(target, path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	if found, err := os.Readlink(path); err == nil && found == target {
 		return nil
 	}

@@ -24,6 +24,9 @@ type Entry struct {
 	// AnyServers leaves out of the comparison whom else to ask: CHECK cannot
 	// always know what ADD was told.
 	AnyServers bool
+	// Recorded, if not nil, is called by Apply when the record is there; what it
+	// begins goes on while Apply does the rest.
+	Recorded func()
 
 	netns string // the namespace's name for ip-netns(8), if it is known
 }
@@ -95,7 +98,7 @@ func (e Entry) observeHosts(name string) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	diff := state.Differ(h.file.Name(), strings.Join(h.of(e.Mark), "; "), strings.Join(linesOf(&e.Record), "; "))
+	diff := state.Differ(h.file.Name(), strings.Join(texts(h.of(e.Mark)), "; "), strings.Join(linesOf(&e.Record), "; "))
 	return diff, h.file.Close()
 }
 
@@ -121,6 +124,9 @@ func (e Entry) Apply(ctx context.Context) error {
 	}
 	if err = write(e.Containers(), e.path(e.Mark), e.encode(), 0o600); err != nil {
 		return err
+	}
+	if e.Recorded != nil {
+		e.Recorded()
 	}
 	if err = e.publish(&e.Record); err != nil {
 		return err

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -24,21 +26,27 @@ import (
 //
 // A reader that comes between sees one or the other. A line has at most maxLine
 // bytes, as musl cuts longer ones.
+//
+// Nothing here takes the file apart as a whole: ADD and DEL look for a mark or for
+// room as memchr(3) would, which costs microseconds for a thousand lines.
 type hosts struct {
 	file     *os.File
+	text     io.ReaderAt // the file
+	size     int
 	networks []string
-	lines    []line
-	size     int64
+	window   []byte
 }
 
 const (
 	maxLine = 400 // musl: 512
 	grain   = 64  // lines are padded to a multiple, so that another fits later
+
+	windowSize = 32 << 10
 )
 
 // A line is one of the file that an attachment has, had or can have.
 type line struct {
-	at, length int64 // length with the final newline
+	at, length int // length with the final newline
 	live       bool
 	mark       owner.Mark // "" where there is room
 	text       string     // address and names
@@ -67,22 +75,83 @@ func networksOf(data []byte) []string {
 	return networks
 }
 
-// parseLines finds the lines of attachments; those of the header have no mark.
-func parseLines(data []byte) []line {
-	text := string(data) // once: lines are parts of it
-	lines := make([]line, 0, len(text)/grain+1)
-	for at := 0; at < len(text); {
-		end := strings.IndexByte(text[at:], '\n')
-		if end < 0 {
-			end = len(text) - at // openHosts completes it
+// containing are the lines that have that text somewhere.
+func (h *hosts) containing(text string) iter.Seq[line] {
+	return func(yield func(line) bool) {
+		for off, done := 0, 0; ; off += len(h.window) - len(text) + 1 {
+			n := h.read(h.window, off)
+			for i := 0; i < n; {
+				found := bytes.Index(h.window[i:n], []byte(text))
+				if found < 0 {
+					break
+				}
+				at := off + i + found + 1 // text may begin with the newline before
+				i += found + 1
+				if at < done {
+					continue
+				}
+				l, ok := h.line(at)
+				if ok && !yield(l) {
+					return
+				}
+				done = l.at + l.length
+			}
+			if n < len(h.window) {
+				return
+			}
 		}
-		if l, ok := parseLine(text[at : at+end]); ok {
-			l.at, l.length = int64(at), int64(end)+1
-			lines = append(lines, l)
-		}
-		at += end + 1
 	}
-	return lines
+}
+
+// line is the one that the byte at that place belongs to. One that no attachment
+// has or can have is not ok.
+func (h *hosts) line(at int) (line, bool) {
+	const reach = maxLine + maxName + owner.MaxMark // of a line of ours, even of one name alone
+	var buf [2 * reach]byte
+	from := max(0, at-reach)
+	b := buf[:h.read(buf[:], from)]
+	start := bytes.LastIndexByte(b[:at-from], '\n') + 1
+	length := bytes.IndexByte(b[start:], '\n')
+	if length < 0 {
+		length = len(b) - start // openHosts completes the last
+	}
+	l, ok := parseLine(string(b[start : start+length]))
+	l.at, l.length = from+start, length+1
+	return l, ok && length < reach
+}
+
+// read returns how many bytes are there, no more than b has room for. Where
+// reading fails there are none: in the worst case a line is written twice.
+func (h *hosts) read(b []byte, at int) int {
+	n, _ := h.text.ReadAt(b, int64(at))
+	return n
+}
+
+// lines are all of attachments.
+func (h *hosts) lines() iter.Seq[line] { return h.containing(" # ") }
+
+// of are the lines of an attachment, live or not.
+func (h *hosts) of(m owner.Mark) iter.Seq[line] {
+	const fast = 60 // bytes that the standard library looks for with vector instructions
+	text := " # " + string(m)
+	return func(yield func(line) bool) {
+		for l := range h.containing(text[:min(fast, len(text))]) {
+			if l.mark == m && !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+// room returns where a line of so many bytes can stand: a line without a mark, or
+// the end.
+func (h *hosts) room(n int) line {
+	for l := range h.containing("\n#      ") {
+		if l.mark == "" && l.length >= n && l.length <= maxLine+grain {
+			return l
+		}
+	}
+	return line{at: h.size, length: pad(n)}
 }
 
 func parseLine(s string) (line, bool) {
@@ -143,68 +212,48 @@ func chunks(words []string, limit int) (out []string) {
 
 // openHosts opens a file, whose header tells that it is whole.
 func openHosts(path string) (*hosts, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	h, err := peekHosts(path, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	data, err := readAll(f)
-	networks := networksOf(data)
-	if err == nil && networks == nil {
+	var last [1]byte
+	if h.networks = networksOf(h.window[:h.read(h.window, 0)]); h.networks == nil {
 		err = fmt.Errorf("%s: %w", path, errNotWhole)
+	} else if h.read(last[:], h.size-1) == 1 && last[0] != '\n' { // one has died while writing
+		err = h.write([]byte("\n"), h.size)
 	}
+	if err != nil {
+		return nil, errors.Join(err, h.file.Close())
+	}
+	return h, nil
+}
+
+// peekHosts opens a file whatever is in it.
+func peekHosts(path string, flags int) (*hosts, error) {
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	h := &hosts{file: f, networks: networks}
-	if data[len(data)-1] != '\n' { // one has died while writing
-		err = h.write([]byte("\n"), int64(len(data)))
-		data = append(data, '\n')
-	}
-	h.lines, h.size = parseLines(data), int64(len(data))
-	return h, err
+	return &hosts{file: f, text: f, size: int(st.Size()), window: make([]byte, windowSize)}, nil
 }
 
 // whole reports whether there is a file, and its header is as it was written.
 func whole(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }()
-	const enough = 512 + maxLine
-	b := make([]byte, enough)
-	n, _ := f.ReadAt(b, 0)
-	return networksOf(b[:n]) != nil
+	h, err := openHosts(path)
+	return err == nil && h.file.Close() == nil
 }
 
 // errNotWhole is for a file that somebody else has written over.
 var errNotWhole = fmt.Errorf("not as dns-hosts writes it: %w", fs.ErrInvalid)
 
-func readAll(f *os.File) ([]byte, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, st.Size())
-	n, err := f.ReadAt(data, 0)
-	if n == len(data) {
-		err = nil
-	}
-	return data[:n], err
-}
-
 // add puts a line where there is room, else at the end.
 func (h *hosts) add(m owner.Mark, text string) error {
-	room := slices.IndexFunc(h.lines, func(l line) bool {
-		return l.mark == "" && l.length >= int64(lineLength(m, text)) && l.length <= maxLine+grain
-	})
-	if room < 0 {
-		h.lines = append(h.lines, line{at: h.size, length: int64(pad(lineLength(m, text)))})
-		room = len(h.lines) - 1
-		h.size += h.lines[room].length
-	}
-	l := &h.lines[room]
-	l.mark, l.text, l.live = m, text, true
+	l := h.room(lineLength(m, text))
+	l.mark, l.text = m, text
 	b := l.render()
 	first := b[0]
 	b[0] = '#'
@@ -217,38 +266,35 @@ func pad(n int) int { return (n + grain - 1) / grain * grain }
 
 // render is the line as it stands in the file.
 func (l *line) render() []byte {
-	b := bytes.Repeat([]byte(" "), int(l.length))
+	b := bytes.Repeat([]byte(" "), l.length)
 	copy(b, l.text+" # "+string(l.mark))
 	b[len(b)-1] = '\n'
 	return b
 }
 
-// drop takes the lines of an attachment away.
-func (h *hosts) drop(m owner.Mark) error {
+// drop takes lines away.
+func (h *hosts) drop(lines []line) error {
 	var errs []error
-	for i := range h.lines {
-		l := &h.lines[i]
-		if l.mark != m {
-			continue
-		}
+	for _, l := range lines {
 		if l.live {
 			errs = append(errs, h.write([]byte{'#'}, l.at))
 		}
-		errs = append(errs, h.write(bytes.Repeat([]byte(" "), int(l.length)-2), l.at+1))
-		l.mark, l.text, l.live = "", "", false
+		errs = append(errs, h.write(bytes.Repeat([]byte(" "), l.length-2), l.at+1))
 	}
 	return errors.Join(errs...)
 }
 
-func (h *hosts) write(b []byte, at int64) error {
-	_, err := h.file.WriteAt(b, at)
+// write changes the file at a place, or adds to it at the end.
+func (h *hosts) write(b []byte, at int) error {
+	h.size = max(h.size, at+len(b))
+	_, err := h.file.WriteAt(b, int64(at))
 	return err
 }
 
-// of returns the texts of the live lines of an attachment, sorted.
-func (h *hosts) of(m owner.Mark) (out []string) {
-	for _, l := range h.lines {
-		if l.live && l.mark == m {
+// texts returns those of the live ones of some lines, sorted.
+func texts(lines iter.Seq[line]) (out []string) {
+	for l := range lines {
+		if l.live {
 			out = append(out, l.text)
 		}
 	}
@@ -258,13 +304,10 @@ func (h *hosts) of(m owner.Mark) (out []string) {
 
 // holder returns another container that has one of the names.
 func (h *hosts) holder(m owner.Mark, names []string) (name string, who owner.Mark, held bool) {
-	for _, l := range h.lines {
-		if !l.live || l.mark.SameContainer(m) {
-			continue
-		}
-		for _, n := range strings.Fields(l.text)[1:] {
-			if slices.Contains(names, n) {
-				return n, l.mark, true
+	for _, name := range names {
+		for l := range h.containing(name) {
+			if l.live && !l.mark.SameContainer(m) && slices.Contains(strings.Fields(l.text)[1:], name) {
+				return name, l.mark, true
 			}
 		}
 	}
@@ -275,7 +318,7 @@ func (h *hosts) holder(m owner.Mark, names []string) (name string, who owner.Mar
 // file is its.
 func (h *hosts) wanted() bool {
 	on := map[string]map[string]bool{}
-	for _, l := range h.lines {
+	for l := range h.lines() {
 		if !l.live {
 			continue
 		}

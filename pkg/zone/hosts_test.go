@@ -2,6 +2,7 @@ package zone
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -209,12 +210,53 @@ func FuzzParseRecord(f *testing.F) {
 			}
 		}
 		file := Hosts([]string{networkOf(r.Mark)}, []Record{r})
-		for _, l := range parseLines(file) {
+		for l := range (&hosts{text: bytes.NewReader(file), window: make([]byte, windowSize)}).lines() {
 			if l.mark != r.Mark || strings.ContainsAny(l.text, "#\n\r") {
 				t.Errorf("line %+v", l)
 			}
 		}
 	})
+}
+
+// Lines are found wherever they stand in a large file, and however long they are.
+func TestHostsLarge(t *testing.T) {
+	s := store(t)
+	long := strings.Repeat(strings.Repeat("n", 63)+".", 3) + strings.Repeat("n", 61)
+	entry := func(i int) Entry {
+		return Entry{Store: s, Record: *record("a", fmt.Sprintf("%s%d", strings.Repeat("c", 60), i), "eth0", []string{fmt.Sprintf("n%d", i), long}, "10.0.0.1")}
+	}
+	const many = 200
+	for i := range many {
+		if err := entry(i).Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := os.Stat(s.hosts("a"))
+	if err != nil || st.Size() < 2*windowSize {
+		t.Fatal(st.Size(), err)
+	}
+	for _, step := range []struct {
+		do   func(Entry, context.Context) error
+		want state.Diff
+	}{{Entry.Remove, state.Absent}, {Entry.Apply, state.Same}} {
+		for i := 1; i < many; i += 3 {
+			if err := step.do(entry(i), t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range many {
+			want := state.Same
+			if i%3 == 1 {
+				want = step.want
+			}
+			if diff, err := entry(i).Observe(t.Context()); err != nil || diff != want {
+				t.Errorf("%d: %q, %v, want %q", i, diff, err, want)
+			}
+		}
+	}
+	if after, err := os.Stat(s.hosts("a")); err != nil || after.Size() != st.Size() {
+		t.Errorf("%d bytes, then %d: room is not used again", st.Size(), after.Size())
+	}
 }
 
 // Whatever stands in a hosts file, one line is added and taken away, and nothing
@@ -239,15 +281,15 @@ func FuzzHosts(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := openHosts(path)
-		if err != nil || !slices.Contains(again.of(m), "10.0.0.9\tnew new.a") || !slices.Equal(again.others(m), before) {
+		if err != nil || !slices.Contains(texts(again.of(m)), "10.0.0.9\tnew new.a") || !slices.Equal(again.others(m), before) {
 			t.Fatalf("added: %+v, %v", again, err)
 		}
 		defer func() { _ = again.file.Close() }()
-		if err = again.drop(m); err != nil {
+		if err = again.drop(slices.Collect(again.of(m))); err != nil {
 			t.Fatal(err)
 		}
 		last, err := openHosts(path)
-		if err != nil || len(last.of(m)) > 0 || !slices.Equal(last.others(m), before) {
+		if err != nil || len(texts(last.of(m))) > 0 || !slices.Equal(last.others(m), before) {
 			t.Fatalf("dropped: %+v, %v", last, err)
 		}
 		_ = last.file.Close()
@@ -255,7 +297,7 @@ func FuzzHosts(f *testing.F) {
 }
 
 func (h *hosts) others(m owner.Mark) (out []string) {
-	for _, l := range h.lines {
+	for l := range h.lines() {
 		if l.live && l.mark != m {
 			out = append(out, l.text)
 		}

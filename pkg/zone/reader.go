@@ -117,6 +117,9 @@ func (r *Reader) readFile(m owner.Mark, known *readFile) *readFile {
 		return f
 	}
 	record, err := r.store.Read(m)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		f.err = err
 		return f

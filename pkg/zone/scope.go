@@ -3,6 +3,7 @@ package zone
 import (
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,7 +35,7 @@ func (s scope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
 	}
 	names, err := s.books(networkOf(m))
 	for _, name := range names {
-		if slices.Contains(s.marksIn(name), m) {
+		if s.marksIn(name, func(h *hosts) iter.Seq[line] { return h.of(m) }) != nil {
 			return []state.Found{s.found(m)}, nil
 		}
 	}
@@ -45,10 +46,14 @@ func (s scope) found(m owner.Mark) state.Found {
 	return state.Found{Mark: m, Resource: Entry{Store: s.Store, Record: Record{Mark: m}, netns: s.netns}}
 }
 
-// marksIn lists the attachments that a hosts file has lines of.
-func (s scope) marksIn(name string) (marks []owner.Mark) {
-	data, _ := os.ReadFile(s.hosts(name)) // gone: no lines
-	for _, l := range parseLines(data) {
+// marksIn are the marks of the lines of a hosts file; of one that has gone, none.
+func (s scope) marksIn(name string, find func(*hosts) iter.Seq[line]) (marks []owner.Mark) {
+	h, err := peekHosts(s.hosts(name), os.O_RDONLY)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = h.file.Close() }()
+	for l := range find(h) {
 		if l.mark != "" {
 			marks = append(marks, l.mark)
 		}
@@ -66,7 +71,7 @@ func (s scope) All(context.Context) ([]state.Found, error) {
 	defer func() { _ = dir.Close() }()
 	names, readErr := dir.Readdirnames(-1)
 	for _, name := range names {
-		marks = append(marks, s.marksIn(name)...)
+		marks = append(marks, s.marksIn(name, (*hosts).lines)...)
 	}
 	slices.Sort(marks)
 	return s.all(slices.Compact(marks)), errors.Join(err, readErr)

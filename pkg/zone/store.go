@@ -40,6 +40,9 @@ func Default() Store { return Store{Root: "/run/dockyard/dns", NetNS: "/etc/netn
 // Containers is the directory to watch.
 func (s Store) Containers() string { return filepath.Join(s.Root, "containers") }
 
+// Desk is where the daemon answers, if it runs (see pkg/desk).
+func (s Store) Desk() string { return filepath.Join(s.Root, "daemon.sock") }
+
 func (s Store) container(name string) string { return filepath.Join(s.Containers(), name) }
 func (s Store) hostsDir() string             { return filepath.Join(s.Root, "hosts") }
 func (s Store) hosts(name string) string     { return filepath.Join(s.hostsDir(), name) }

@@ -76,12 +76,12 @@ func (l *nameLab) attach(ctx context.Context, verb string, i int, netns string) 
 // cost measures ADD and DEL without others and among many, and the start of a
 // program that does nothing, in turns.
 func (l *nameLab) cost(ctx context.Context, r *report) error {
-	spare, err := newNetNS()
-	if err != nil {
-		return err
-	}
 	round := func(kind string) error {
 		for range l.o.iterations {
+			spare, err := newNetNS() // as each container has
+			if err != nil {
+				return err
+			}
 			for _, verb := range []string{"ADD", "DEL"} {
 				if err := l.timed(verb+kind, func() error { return l.attach(ctx, verb, l.o.names, spare) }); err != nil {
 					return err

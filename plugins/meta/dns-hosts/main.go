@@ -9,26 +9,9 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 {
-		os.Exit(command(os.Args[1], os.Args[2:]))
+	if len(os.Args) > 1 { // a person's or systemd's: runtimes give no arguments
+		fmt.Fprintln(os.Stderr, "dns-hosts:", cni.Become("dns-hostsd", os.Args[1:]))
+		os.Exit(1)
 	}
 	cni.Main("dns-hosts", cni.Planned{New: newConfig, Scopes: scopes})
-}
-
-// command is what a person or systemd runs; runtimes give no arguments.
-func command(name string, args []string) int {
-	var err error
-	switch name {
-	case "daemon":
-		err = daemon()
-	case "status":
-		err = status(args)
-	default:
-		err = fmt.Errorf("unknown command; usage: dns-hosts daemon | status [json | metrics]")
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "dns-hosts %s: %v\n", name, err)
-		return 1
-	}
-	return 0
 }

@@ -10,14 +10,14 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/resolver"
+	"github.com/dockyard-cni/dockyard/pkg/desk"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
 func scopes(r *cni.Request) []state.Scope {
 	store := zone.Default()
-	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), resolver.RulesScope(store, func() bool { return daemonAnswers(store) == nil })}
+	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), rules{store}}
 }
 
 // Resolve implements cni.Resolver: a runtime that passes no name has it in the
@@ -38,8 +38,9 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
 	if a.Prev != nil {
-		p.Own(zone.Entry{Store: zone.Default(), Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0})
-		p.Ensure(served{zone.Default(), a.Mark()})
+		s := &served{store: zone.Default(), mark: a.Mark()}
+		p.Own(zone.Entry{Store: s.store, Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0, Recorded: s.begin})
+		p.Ensure(s)
 	}
 	return p
 }
@@ -91,7 +92,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // Warnings implements cni.Warner. ADD does without the daemon, as hosts files do;
 // but the container has no other server to ask.
 func (c *config) Warnings(context.Context) []string {
-	if err := daemonAnswers(zone.Default()); err != nil {
+	if err := desk.Open(zone.Default().Desk()); err != nil {
 		return []string{"dns-hosts daemon: not running (" + err.Error() + "): containers find one another by hosts files alone, and no other names"}
 	}
 	return nil

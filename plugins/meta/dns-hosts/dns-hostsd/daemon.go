@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,6 +17,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/desk"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/resolver"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
@@ -45,13 +49,13 @@ func daemon() error {
 		return err
 	}
 	defer w.close()
-	desk := newDesk(store, service)
-	defer desk.close()
-	return loop(ctx, log, service, w, desk)
+	d := desk.New(store.Desk(), answerer{service}.answer)
+	defer d.Close()
+	return loop(ctx, log, service, w, d)
 }
 
 // loop looks soon after each event, and now and then without one.
-func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *watcher, desk *desk) error {
+func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *watcher, d *desk.Desk) error {
 	timer, soon := time.NewTimer(0), true
 	for {
 		select {
@@ -65,7 +69,7 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 			continue
 		case <-timer.C:
 		}
-		if err := errors.Join(w.renew(service), desk.renew(ctx)); err != nil {
+		if err := errors.Join(w.renew(service), d.Renew(ctx)); err != nil {
 			log.Warn("cannot watch", "error", err)
 		}
 		if err := service.Look(ctx); err != nil {
@@ -74,6 +78,26 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 		soon = false
 		timer.Reset(sweep)
 	}
+}
+
+// An answerer answers at the desk:
+//
+//	state     the state, as JSON
+//	metrics   counters, as Prometheus takes them
+//	serve M   nothing, once the container of the attachment with mark M has its sockets
+type answerer struct{ service *resolver.Service }
+
+func (a answerer) answer(ctx context.Context, w io.Writer, question string) error {
+	switch question {
+	case "state":
+		return json.NewEncoder(w).Encode(a.service.State())
+	case "metrics":
+		return a.service.State().Metrics(w)
+	}
+	if mark, ok := strings.CutPrefix(question, "serve "); ok && owner.Mark(mark).Valid() {
+		return a.service.Prepare(ctx, owner.Mark(mark))
+	}
+	return nil
 }
 
 // alone makes sure that no other daemon runs.

@@ -7,10 +7,14 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
+	"github.com/dockyard-cni/dockyard/pkg/desk"
 	"github.com/dockyard-cni/dockyard/pkg/resolver"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
+
+const patience = 5 * time.Second
 
 // status prints what the daemon does, for people; with an argument "json" or
 // "metrics" for programs.
@@ -19,7 +23,7 @@ func status(args []string) error {
 	if len(args) > 0 && args[0] == "metrics" {
 		question = "metrics"
 	}
-	answer, err := ask(zone.Default(), question, patience)
+	answer, err := desk.Ask(zone.Default().Desk(), question, patience)
 	if err != nil {
 		return fmt.Errorf("the daemon does not answer; is it running? %w", err)
 	}

@@ -1,0 +1,122 @@
+// Package desk is the socket of a daemon on this host, for root alone, and what
+// its plugin asks there. A client writes one line, and reads until the end.
+//
+// It knows no question: that is between the plugin and its daemon.
+package desk
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	maxLine = 4096            // bytes of a question
+	slow    = 5 * time.Second // a client that takes longer is left
+)
+
+// A Desk is the daemon's end.
+type Desk struct {
+	path     string
+	answer   func(ctx context.Context, w io.Writer, question string) error
+	listener net.Listener
+}
+
+// New returns a desk at a path that opens with Renew. It gives each question to
+// answer, on a goroutine of its own; what that writes goes to the client.
+func New(path string, answer func(ctx context.Context, w io.Writer, question string) error) *Desk {
+	return &Desk{path: path, answer: answer}
+}
+
+// Renew opens the socket, or opens it again if somebody has deleted it.
+func (d *Desk) Renew(ctx context.Context) error {
+	if d.listener != nil {
+		if _, err := os.Stat(d.path); err == nil {
+			return nil
+		}
+		_ = d.listener.Close()
+	}
+	if err := os.Remove(d.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", d.path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(d.path, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	d.listener = l
+	go d.serve(ctx, l)
+	return nil
+}
+
+// Close closes the socket.
+func (d *Desk) Close() {
+	if d.listener != nil {
+		_ = d.listener.Close()
+	}
+}
+
+func (d *Desk) serve(ctx context.Context, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return // closed
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(slow))
+			line, err := bufio.NewReader(io.LimitReader(c, maxLine)).ReadString('\n')
+			if err == nil {
+				_ = d.answer(ctx, c, strings.TrimSpace(line))
+			}
+		}()
+	}
+}
+
+// Ask asks the daemon at a path, and waits for its answer as long as patience
+// lasts. The error is that of connect(2) where no daemon runs.
+func Ask(path, question string, patience time.Duration) ([]byte, error) {
+	c, err := Begin(path, question, patience)
+	if err != nil {
+		return nil, err
+	}
+	return c.Answer()
+}
+
+// A Call is a question that a daemon has been asked.
+type Call struct{ c net.Conn }
+
+// Begin asks, and does not wait.
+func Begin(path, question string, patience time.Duration) (*Call, error) {
+	c, err := net.DialTimeout("unix", path, patience)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, question+"\n"); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &Call{c}, nil
+}
+
+// Answer waits for the answer, and ends the call.
+func (c *Call) Answer() ([]byte, error) {
+	defer func() { _ = c.c.Close() }()
+	return io.ReadAll(c.c)
+}
+
+// Open fails if nobody listens at a path.
+func Open(path string) error {
+	c, err := net.DialTimeout("unix", path, slow)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dockyard-cni/dockyard/pkg/desk"
+	"github.com/dockyard-cni/dockyard/pkg/netns"
+	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/zone"
+)
+
+// rules finds what leads a container's queries to the daemon's sockets, where a
+// daemon has left it that is not there to take it away. It belongs to the
+// container's last attachment.
+type rules struct{ zone.Store }
+
+// Of implements state.Scope.
+func (s rules) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
+	record, err := s.Read(m)
+	if err != nil || desk.Open(s.Desk()) == nil {
+		return nil, nil //nolint:nilerr // who has no record is not served
+	}
+	marks, err := s.MarksOf(m.Container())
+	if err != nil || len(marks) > 1 {
+		return nil, err
+	}
+	ns := netns.At(record.NetNS)
+	if own, err := ns.Same(netns.Host()); err != nil || own {
+		return nil, nil //nolint:nilerr // gone, and the rules with it
+	}
+	r := nft.Resolver{NS: ns}
+	if diff, err := r.Observe(ctx); err != nil || diff == state.Absent {
+		return nil, err
+	}
+	return []state.Found{{Mark: m, Resource: r}}, nil
+}
+
+// All implements state.Scope.
+func (s rules) All(ctx context.Context) (out []state.Found, err error) {
+	marks, err := s.Marks()
+	for _, m := range marks {
+		found, ofErr := s.Of(ctx, m)
+		out, err = append(out, found...), errors.Join(err, ofErr)
+	}
+	return out, err
+}
