@@ -126,7 +126,7 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 // the daemon's to keep where there is one.
 func (c *Config) network(hosts bool) state.Plan {
 	var p state.Plan
-	p.Require(c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
+	p.Require(link.Kind("vxlan"), c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
 	c.PlanRequirements(&p, false)
 	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
 	c.planGateways(&p)
