@@ -46,7 +46,10 @@ put() {
     mv -fT "$new" "$2"
 }
 
-names() { for p in "$BIN"/*; do [[ $(basename "$p") == cnitool ]] || basename "$p"; done; }
+names() {
+    local p
+    for p in "$BIN"/*; do [[ ! -x $p || $p == */cnitool ]] || echo "${p##*/}"; done
+}
 
 # drop_ins prints the paths of those that this system has a use for.
 drop_ins() {
@@ -67,7 +70,7 @@ drop_in() {
 
 check() {
     local name foreign=()
-    [[ -n $(names 2>/dev/null) && -x $BIN/$(names | head -n1) ]] || die "no plugins in $BIN; run ./build_linux.sh first"
+    [[ -n $(names) ]] || die "no plugins in $BIN; run ./build_linux.sh first"
     for name in $(names); do
         ours "$BIN/$name" || die "$BIN/$name is not a plugin of this project"
         if [[ -e $dir/$name ]] && ! ours "$dir/$name"; then foreign+=("$name"); fi

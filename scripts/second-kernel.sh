@@ -8,7 +8,8 @@
 # The command runs as root, in the same directory, with the same environment and
 # without standard input, and sees the host's files. What it writes below
 # KERNEL_WRITES (the current directory unless set) is kept, the rest is dropped.
-# Before it, the machine's shell runs what KERNEL_PREPARE says.
+# Before it, the machine's shell runs what KERNEL_PREPARE says. With KERNEL_INIT
+# set, say to /lib/systemd/systemd, that is process 1, and the command a unit of it.
 # The exit status is the command's; 125 if the machine did not come to its end,
 # after its kernel's log.
 #
@@ -43,10 +44,20 @@ echo 125 >"$dir/status"
     printf ' %q' "$@"
 } >"$dir/command"
 cat >"$dir/stage2" <<END
-KERNEL_PREPARE=$(printf %q "${KERNEL_PREPARE:-}")
+KERNEL_PREPARE=$(printf %q "${KERNEL_PREPARE:-}") KERNEL_INIT=$(printf %q "${KERNEL_INIT:-}")
 END
 cat >>"$dir/stage2" <<'END'
 eval "$KERNEL_PREPARE"
+if [ "$KERNEL_INIT" ]; then
+    units=/run/systemd/system
+    mkdir -p $units
+    ln -s /dev/null $units/systemd-tmpfiles-setup.service # empties /tmp, and some of it is the host's
+    printf '[Service]\nType=oneshot\nExecStart=/bin/sh %s/stage3 %s\n' "$1" "$1" >$units/second-kernel.service
+    exec "$KERNEL_INIT" --unit=second-kernel.service --show-status=no
+fi
+exec sh "$1/stage3" "$1"
+END
+cat >"$dir/stage3" <<'END'
 status=0
 setsid bash "$1/command" </dev/null >/dev/ttyS1 2>/dev/ttyS2 || status=$?
 echo $status >"$1/status"
