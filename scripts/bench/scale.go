@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -64,7 +65,7 @@ func scaleRow(ctx context.Context, o options, r *report) error {
 	}
 	last := time.Now()
 	if err = d.awaitRoutes(2 * others); err != nil {
-		return err
+		return errors.Join(err, l.expired(ctx, networks, o.hosts))
 	}
 	r.found(fmt.Sprintf("all %d others claim a further block in each: converged after the last claim", o.hosts-1), quantity(float64(time.Since(last).Milliseconds()), "ms"))
 	if err = l.atRest(ctx, o, r, d, first); err != nil {
@@ -107,6 +108,21 @@ func (l lan) spread(ctx context.Context, o options, r *report, networks []overla
 	err := scrape(map[string]*float64{"process_resident_memory_bytes": &u.etcdMemory})
 	r.found("memory of etcd with these", quantity(u.etcdMemory/1e6, "MB"))
 	return err
+}
+
+// expired says so if hosts are missing because this machine was too busy to keep
+// their leases.
+func (l lan) expired(ctx context.Context, networks []overlayNet, hosts int) error {
+	for _, n := range networks {
+		res, err := l.client.Get(ctx, "/dockyard/overlay/"+n.name+"/hosts/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err == nil && int(res.Count) < hosts {
+			err = fmt.Errorf("network %s: etcd has %d hosts of %d: their leases were not kept", n.name, res.Count, hosts)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // atRest says what a daemon and etcd take when nothing happens.
