@@ -20,7 +20,7 @@ declare -A DEBIAN_PACKAGE=(
     [ethtool]=ethtool [jq]=jq [ps]=procps [modprobe]=kmod [git]=git
     [unshare]=util-linux [gcc]=gcc [etcd]=etcd-server [iperf3]=iperf3
     [dig]=bind9-dnsutils [dnsperf]=dnsperf [dnsmasq]=dnsmasq-base [musl-gcc]=musl-tools
-    [firewall-cmd]=firewalld
+    [firewall-cmd]=firewalld [systemctl]=systemd
 )
 
 need_tools() {

@@ -89,6 +89,9 @@ KERNEL_PREPARE="echo 'install nf_tables /bin/false' >/etc/modprobe.d/without.con
     done" second_kernel_tests '^only-iptables/'
 
 if (($# == 0)); then
+    phase "daemons under systemd"
+    KERNEL_INIT=/lib/systemd/systemd scripts/second-kernel.sh integration/systemd.sh || failed=1
+
     phase clients
     integration/clients/run.sh || failed=1
 
