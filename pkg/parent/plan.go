@@ -122,10 +122,10 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 			use.Addrs = append(use.Addrs, ip.Prefix.Addr())
 		}
 	}
-	c.requireKinds(&p)
 	if !c.dummy() && (!c.LinkInContainer || a.NetNS.Path() != "") { // STATUS knows no container
 		p.Require(parent)
 	}
+	c.requireKinds(&p)
 	p.Own(use)
 	p.Own(link.Sub{
 		Driver: c.Driver, NS: a.NetNS, Name: a.Owner.IfName, ParentNS: parent.NS, Parent: parent.Name,
