@@ -32,6 +32,7 @@ var laws = []struct {
 func TestLaws(t *testing.T) {
 	for _, l := range laws {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel() // so that none waits for the slowest example of another
 			for _, e := range examples(t) {
 				if !here(t, "example/"+e.name, needs(t, e.conflist)...) {
 					continue

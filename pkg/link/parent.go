@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,12 +77,19 @@ func (p Parent) judge(h *netlink.Handle, l netlink.Link) state.Diff {
 	switch {
 	case a.EncapType != "ether":
 		return state.Diff(fmt.Sprintf("%s is of type %s, want an Ethernet link", a.Name, a.EncapType))
-	case !isUp(l) && !strings.HasPrefix(a.Alias, sharedMark): // ours is set up again
+	case !isUp(l) && !p.made(a.Name): // ours will be set up
 		return state.Diff(fmt.Sprintf("%s is down; set it up: ip link set %s up", a.Name, a.Name))
 	case p.MTU > a.MTU:
 		return state.Diff(fmt.Sprintf("%s has mtu %d, want at least the configured %d", a.Name, a.MTU, p.MTU))
 	}
 	return state.Same
+}
+
+// made reports whether a link of the host was made for its users, or just is: that
+// is written down before there is a link, which has no alias at first.
+func (p Parent) made(link string) bool {
+	ours, err := there(filepath.Join(linksDir, link, madeName))
+	return p.NS.Path() == "" && ours && err == nil
 }
 
 // Apply has nothing to do: the parent is required.
