@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		panic(err)
 	}
+	debug.SetGCPercent(400) // what is looked at is a lot of text for a short time
 	testscript.Main(run{testnet.M{M: m}}, map[string]func(){
 		"trace":      testnet.Trace,
 		"answer":     testnet.Answer,

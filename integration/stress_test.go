@@ -16,7 +16,7 @@ import (
 // number of rounds, which take two seconds each.
 func TestStress(t *testing.T) {
 	const containers = 64
-	rounds := 20
+	rounds := 12
 	if s := os.Getenv("STRESS_ROUNDS"); s != "" {
 		var err error
 		if rounds, err = strconv.Atoi(s); err != nil {

@@ -67,7 +67,10 @@ func (w *walker) run(steps int) error {
 
 // walk lets attachments of two networks come and go at the same time.
 func walk(t *testing.T, e example) {
-	const steps = 25
+	steps := 25
+	if left != "" {
+		steps = 12 // of seconds each
+	}
 	l := newLab(t, e, 3)
 	other := readExample(t, "testdata/conflist/other.conflist")
 	count := 3

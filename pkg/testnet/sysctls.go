@@ -2,8 +2,8 @@ package testnet
 
 import (
 	"os"
-	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,35 +14,49 @@ func sysctls(s Snapshot) {
 	for _, dir := range []string{"net/ipv4/conf", "net/ipv6/conf"} {
 		ifaces, _ := os.ReadDir("/proc/sys/" + dir)
 		for _, iface := range ifaces {
-			s.sysctls(dir + "/" + iface.Name())
+			s.sysctls(dir+"/"+iface.Name(), ofInterface(dir)...)
 		}
 	}
 	s.sysctls("net/ipv4", "ip_forward", "ip_local_port_range", "ping_group_range")
 	s.sysctls("net/bridge", "bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 }
 
-// sysctls records some of a directory, or all but the MTU, which is a link's. There
-// are hundreds, so they are opened from their directory, and read without the
-// runtime's ado.
+// ofInterface lists the sysctls that every interface has in a directory, but for
+// the MTU, which is a link's.
+func ofInterface(dir string) []string {
+	if names, ok := interfaceNames.Load(dir); ok {
+		return names.([]string)
+	}
+	var names []string
+	files, _ := os.ReadDir("/proc/sys/" + dir + "/default")
+	for _, f := range files {
+		if f.Name() != "mtu" {
+			names = append(names, f.Name())
+		}
+	}
+	interfaceNames.Store(dir, names)
+	return names
+}
+
+var interfaceNames sync.Map // of strings, by directory
+
+// sysctls records some of a directory. There are hundreds in all, so they are opened
+// from their directory, and read without the runtime's ado.
 func (s Snapshot) sysctls(path string, names ...string) {
-	dir, err := os.Open("/proc/sys/" + path)
+	dir, err := unix.Open("/proc/sys/"+path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
-	defer func() { _ = dir.Close() }()
-	if names == nil {
-		names, _ = dir.Readdirnames(-1)
-		slices.Sort(names)
-	}
+	defer func() { _ = unix.Close(dir) }()
 	var value [256]byte
 	for _, name := range names {
-		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			continue
 		}
 		n, err := unix.Read(fd, value[:])
 		_ = unix.Close(fd)
-		if err == nil && name != "mtu" {
+		if err == nil {
 			s["sysctl "+path] = append(s["sysctl "+path], name+" "+strings.TrimSpace(string(value[:n])))
 		}
 	}
