@@ -1,5 +1,6 @@
 // Package desk is the socket of a daemon on this host, for root alone, and what
-// its plugin asks there. A client writes one line, and reads until the end.
+// its plugin asks there. A client writes one line, and reads until the end; or it
+// keeps the line open for as long as what it asked for is to last.
 //
 // It knows no question: that is between the plugin and its daemon.
 package desk
@@ -23,13 +24,14 @@ const (
 // A Desk is the daemon's end.
 type Desk struct {
 	path     string
-	answer   func(ctx context.Context, w io.Writer, question string) error
+	answer   func(ctx context.Context, client io.ReadWriter, question string) error
 	listener net.Listener
 }
 
 // New returns a desk at a path that opens with Renew. It gives each question to
-// answer, on a goroutine of its own; what that writes goes to the client.
-func New(path string, answer func(ctx context.Context, w io.Writer, question string) error) *Desk {
+// answer, on a goroutine of its own; what that writes goes to the client, and
+// where it reads, that ends with the client.
+func New(path string, answer func(ctx context.Context, client io.ReadWriter, question string) error) *Desk {
 	return &Desk{path: path, answer: answer}
 }
 
@@ -87,7 +89,8 @@ func Ask(path, question string, patience time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Answer()
+	defer c.End()
+	return io.ReadAll(c.c)
 }
 
 // A Call is a question that a daemon has been asked.
@@ -106,11 +109,11 @@ func Begin(path, question string, patience time.Duration) (*Call, error) {
 	return &Call{c}, nil
 }
 
-// Answer waits for the answer, and ends the call.
-func (c *Call) Answer() ([]byte, error) {
-	defer func() { _ = c.c.Close() }()
-	return io.ReadAll(c.c)
-}
+// Line waits for a line of the answer.
+func (c *Call) Line() (string, error) { return bufio.NewReader(c.c).ReadString('\n') }
+
+// End ends the call, which the daemon notices.
+func (c *Call) End() { _ = c.c.Close() }
 
 // Open fails if nobody listens at a path.
 func Open(path string) error {

@@ -77,11 +77,10 @@ var closing = make(chan struct{}, 4)
 // conn returns a connection in the namespace, and what closes it, apart, as that
 // waits for the kernel.
 func (r Resolver) conn() (c *nftables.Conn, done func(), err error) {
-	fd, err := r.NS.FD()
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err = nftables.New(nftables.WithNetNSFd(fd), nftables.AsLasting())
+	err = r.NS.Do(func() (err error) { // the library would do so on a thread of its own
+		c, err = nftables.New(nftables.AsLasting())
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}

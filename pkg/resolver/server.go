@@ -23,9 +23,9 @@ type server struct {
 	tcpSit chan struct{} // connections
 
 	queries, refused atomic.Uint64
-	// prepared is the look during which an ADD last asked for the server; the
-	// service's lock is its.
-	prepared int
+	// adding counts the ADDs that need the server, and prepared is the look during
+	// which that last changed; the service's lock is theirs.
+	adding, prepared int
 
 	ctx    context.Context
 	cancel context.CancelFunc

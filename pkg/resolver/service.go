@@ -74,7 +74,7 @@ func (s *Service) Look(ctx context.Context) error {
 	// A namespace lives as long as our sockets are in it, so it is the path that
 	// tells whether the container does.
 	for name, srv := range there {
-		if v := s.snapshot.Views[name]; v != nil && !srv.in(inodes[name]) {
+		if v := s.snapshot.Views[name]; v != nil && !srv.in(inodes[name]) && !s.preparedSince(look, srv) {
 			s.stop(name)
 		}
 	}
@@ -97,12 +97,12 @@ func (s *Service) begin() (there map[string]*server, look int) {
 	return maps.Clone(s.servers), s.looks
 }
 
-// preparedSince reports whether an ADD has asked for a server since a look began:
-// that may not have seen its record.
+// preparedSince reports whether an ADD that has asked for a server goes on, or has
+// ended since a look began: that may not have seen its record.
 func (s *Service) preparedSince(look int, srv *server) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return srv.prepared >= look
+	return srv.adding > 0 || srv.prepared >= look
 }
 
 func (s *Service) read(ctx context.Context) ([]*zone.Record, error) {
@@ -142,7 +142,7 @@ func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
 	if f, ok := s.failed[name]; ok && sameView(f.view, v) && time.Since(f.at) < retry {
 		return
 	}
-	srv := s.server(name, v.Records[0].NetNS, false)
+	srv := s.server(name, v.Records[0].NetNS)
 	old := srv.scope.Load()
 	if old != nil && sameView(old.View, v) {
 		return
@@ -161,9 +161,8 @@ func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
 	}
 }
 
-// server returns the server of a container, new if there is none. Of one that an
-// ADD asks for it notes during which look.
-func (s *Service) server(name, path string, adding bool) *server {
+// server returns the server of a container, new if there is none.
+func (s *Service) server(name, path string) *server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	srv := s.servers[name]
@@ -171,30 +170,39 @@ func (s *Service) server(name, path string, adding bool) *server {
 		srv = newServer(path, s.out)
 		s.servers[name] = srv
 	}
-	if adding {
-		srv.prepared = s.looks
-	}
 	return srv
 }
 
-// Prepare opens the sockets of the container of an attachment, before its names
-// are known to the others: its first queries wait there for the next Look.
-func (s *Service) Prepare(ctx context.Context, m owner.Mark) error {
-	r, err := s.store.Read(m)
-	if err != nil {
-		return err
-	}
+// Prepare opens the sockets of the container of an attachment, before its record
+// is there: its first queries wait for the Look that finds it. Until done is called
+// they stay, with or without a record.
+func (s *Service) Prepare(ctx context.Context, m owner.Mark, netns string, capture bool) (done func(), err error) {
 	name := m.Container()
-	srv := s.server(name, r.NetNS, true)
+	srv := s.server(name, netns)
 	if srv.scope.Load() != nil {
 		var st unix.Stat_t
-		if err := unix.Stat(r.NetNS, &st); err != nil || srv.in(st.Ino) {
-			return err
+		if err := unix.Stat(netns, &st); err != nil {
+			return nil, err
 		}
-		s.stop(name) // it was one of the same name
-		srv = s.server(name, r.NetNS, true)
+		if !srv.in(st.Ino) { // it was one of the same name
+			s.stop(name)
+			srv = s.server(name, netns)
+		}
 	}
-	return srv.open(ctx, r.Capture)
+	s.adding(srv, 1)
+	if err := srv.open(ctx, capture); err != nil {
+		s.adding(srv, -1)
+		return nil, err
+	}
+	return func() { s.adding(srv, -1) }, nil
+}
+
+// adding notes that one more ADD, or one less, needs a server, and during which look.
+func (s *Service) adding(srv *server, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	srv.adding += n
+	srv.prepared = s.looks
 }
 
 // sameView reports whether two views of a container say the same.

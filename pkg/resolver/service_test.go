@@ -155,10 +155,11 @@ func openFiles(t *testing.T) int {
 func TestPrepared(t *testing.T) {
 	w := newTown(t)
 	w.container(1)
-	w.attach(1)
-	if err := w.service.Prepare(t.Context(), w.entry(1).Mark); err != nil {
+	done, err := w.service.Prepare(t.Context(), w.entry(1).Mark, w.h.Path("c1"), false)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.look() // finds no record
 	answer := make(chan string)
 	go func() { answer <- w.ask(1, "c1.", "udp") }()
 	select {
@@ -166,13 +167,36 @@ func TestPrepared(t *testing.T) {
 		t.Fatalf("answered %q before anything was known", got)
 	case <-time.After(50 * time.Millisecond):
 	}
+	w.attach(1)
+	done()
 	w.look()
 	if got := <-answer; got != "10.0.0.1" {
 		t.Errorf("%q", got)
 	}
-	if err := w.service.Prepare(t.Context(), "net/nobody/eth0"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a container without record: %v", err)
+	if _, err := w.service.Prepare(t.Context(), "net/nobody/eth0", w.h.Path("nobody"), false); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a container without a namespace: %v", err)
 	}
+}
+
+// An ADD that fails, or dies, has left no record: nothing stays in the container.
+func TestPreparedInVain(t *testing.T) {
+	w := newTown(t)
+	w.container(1)
+	before := w.h.Run("nft", "list", "ruleset")
+	done, err := w.service.Prepare(t.Context(), w.entry(1).Mark, w.h.Path("c1"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done()
+	w.look()
+	w.h.In("c1", func() {
+		if after := w.h.Run("nft", "list", "ruleset"); after != before {
+			t.Errorf("left behind: %s", after)
+		}
+		if out := w.h.Run("ss", "-Hlntu"); out != "" {
+			t.Errorf("left behind: %s", out)
+		}
+	})
 }
 
 // A new namespace under an old path is another container; a container that is

@@ -26,8 +26,9 @@ const (
 	netnsLink  = "netns" // to where ip-netns(8) has links to the others
 )
 
-// furnish makes the files of a container that has these attachments.
-func (s Store) furnish(container string, marks []owner.Mark) error {
+// furnish makes the files of a container that has these attachments. Records that
+// have just been written are not read.
+func (s Store) furnish(container string, marks []owner.Mark, written ...Record) error {
 	dir := s.container(container)
 	name := hostsName(networksOn(marks))
 	if !whole(s.hosts(name)) {
@@ -38,7 +39,7 @@ func (s Store) furnish(container string, marks []owner.Mark) error {
 	if err := link(filepath.Join("../../hosts", name), filepath.Join(dir, hostsFile), filepath.Join(dir, fresh)); err != nil {
 		return err
 	}
-	records, err := s.known(marks)
+	records, err := s.known(marks, written...)
 	if err != nil {
 		return err
 	}
@@ -53,10 +54,14 @@ func (s Store) furnish(container string, marks []owner.Mark) error {
 	return nil
 }
 
-// known reads the records of those attachments that have a good one. A file that
-// is no record is passed over: CHECK of its owner tells.
-func (s Store) known(marks []owner.Mark) (records []Record, err error) {
+// known reads the records of those attachments that have a good one, but for those
+// at hand. A file that is no record is passed over: CHECK of its owner tells.
+func (s Store) known(marks []owner.Mark, atHand ...Record) (records []Record, err error) {
 	for _, m := range marks {
+		if i := slices.IndexFunc(atHand, func(r Record) bool { return r.Mark == m }); i >= 0 {
+			records = append(records, atHand[i])
+			continue
+		}
 		r, readErr := s.Read(m)
 		if readErr == nil {
 			records = append(records, r)

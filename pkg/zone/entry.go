@@ -24,9 +24,6 @@ type Entry struct {
 	// AnyServers leaves out of the comparison whom else to ask: CHECK cannot
 	// always know what ADD was told.
 	AnyServers bool
-	// Recorded, if not nil, is called by Apply when the record is there; what it
-	// begins goes on while Apply does the rest.
-	Recorded func()
 
 	netns string // the namespace's name for ip-netns(8), if it is known
 }
@@ -125,9 +122,6 @@ func (e Entry) Apply(ctx context.Context) error {
 	if err = write(e.Containers(), e.path(e.Mark), e.encode(), 0o600); err != nil {
 		return err
 	}
-	if e.Recorded != nil {
-		e.Recorded()
-	}
 	if err = e.publish(&e.Record); err != nil {
 		return err
 	}
@@ -135,7 +129,7 @@ func (e Entry) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.furnish(e.Mark.Container(), marks)
+	return e.furnish(e.Mark.Container(), marks, e.Record)
 }
 
 // refuseHeld fails if names are to be unique on the network, and one is not. Short

@@ -38,9 +38,11 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
 func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
 	if a.Prev != nil {
-		s := &served{store: zone.Default(), mark: a.Mark()}
-		p.Own(zone.Entry{Store: s.store, Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0, Recorded: s.begin})
+		store := zone.Default()
+		s := asked{&served{desk: store.Desk(), mark: a.Mark(), netns: a.NetNS.Path(), capture: c.Capture}}
 		p.Ensure(s)
+		p.Own(zone.Entry{Store: store, Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0})
+		p.Ensure(answered{s})
 	}
 	return p
 }

@@ -49,7 +49,7 @@ func daemon() error {
 		return err
 	}
 	defer w.close()
-	d := desk.New(store.Desk(), answerer{service}.answer)
+	d := desk.New(store.Desk(), answerer{service, w.wake}.answer)
 	defer d.Close()
 	return loop(ctx, log, service, w, d)
 }
@@ -82,22 +82,40 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 
 // An answerer answers at the desk:
 //
-//	state     the state, as JSON
-//	metrics   counters, as Prometheus takes them
-//	serve M   nothing, once the container of the attachment with mark M has its sockets
-type answerer struct{ service *resolver.Service }
+//	state           the state, as JSON
+//	metrics         counters, as Prometheus takes them
+//	serve M C PATH  "ready", once the container of the attachment with mark M has its
+//	                sockets in the namespace of that path, with capture if C is true;
+//	                they stay for as long as the client, and then if there is a record
+type answerer struct {
+	service *resolver.Service
+	wake    func()
+}
 
-func (a answerer) answer(ctx context.Context, w io.Writer, question string) error {
+func (a answerer) answer(ctx context.Context, client io.ReadWriter, question string) error {
 	switch question {
 	case "state":
-		return json.NewEncoder(w).Encode(a.service.State())
+		return json.NewEncoder(client).Encode(a.service.State())
 	case "metrics":
-		return a.service.State().Metrics(w)
+		return a.service.State().Metrics(client)
 	}
-	if mark, ok := strings.CutPrefix(question, "serve "); ok && owner.Mark(mark).Valid() {
-		return a.service.Prepare(ctx, owner.Mark(mark))
+	words := strings.SplitN(question, " ", 4)
+	if len(words) != 4 || words[0] != "serve" || !owner.Mark(words[1]).Valid() {
+		return nil
 	}
-	return nil
+	return a.serve(ctx, client, owner.Mark(words[1]), words[2] == "true", words[3])
+}
+
+func (a answerer) serve(ctx context.Context, client io.ReadWriter, m owner.Mark, capture bool, netns string) error {
+	done, err := a.service.Prepare(ctx, m, netns, capture)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(client, "ready\n")
+	_, readErr := io.Copy(io.Discard, client)
+	done()
+	a.wake()
+	return errors.Join(err, readErr)
 }
 
 // alone makes sure that no other daemon runs.
