@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
 )
@@ -260,9 +261,10 @@ func everyCall(t *testing.T, e example, emulated int, at func(l *lab, p, n int) 
 }
 
 // turn is the first system call of a plugin that is interfered with, and the step
-// to the next. Up to three examples that have the plugin take turns, as its calls
-// are much the same in each. Under an emulated kernel, where a life takes seconds,
-// the step is so long. LAWS_EVERY_CALL=1 interferes with each call in each example.
+// to the next. Up to four examples that have the plugin take turns, as its calls
+// are much the same in each; tomorrow each has another turn. Under an emulated kernel,
+// where a life takes seconds, the step is so long. LAWS_EVERY_CALL=1 interferes with
+// each call in each example.
 func (e example) turn(t *testing.T, plugin string, emulated int) (first, step int) {
 	if os.Getenv("LAWS_EVERY_CALL") != "" {
 		return 1, 1
@@ -273,11 +275,13 @@ func (e example) turn(t *testing.T, plugin string, emulated int) (first, step in
 			with = append(with, other.name)
 		}
 	}
-	step = min(3, len(with))
+	step = min(4, len(with))
 	if left != "" {
 		step = emulated
 	}
-	return 1 + slices.Index(with, e.name)%step, step
+	const day = 24 * 60 * 60
+	today := int(time.Now().Unix() / day)
+	return 1 + (slices.Index(with, e.name)+today)%step, step
 }
 
 // failEverywhere makes calls fail, one in each life. The plugin may get along without
