@@ -20,7 +20,7 @@ const smallestBlock = 3
 // claimed since the last Look, as it might be one of that block. Each such claim
 // writes the network's key anew.
 func (s *Store) nothingChosen() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(s.base+"network"), "=", s.agreed)
+	return clientv3.Compare(clientv3.ModRevision(s.base+network), "=", s.agreed)
 }
 
 // ClaimAddress takes a block of one address, anywhere in the network's subnets. If
@@ -44,7 +44,7 @@ func (s *Store) ClaimAddress(ctx context.Context, a netip.Addr) error {
 			return err
 		}
 		key := s.blockKey(netip.PrefixFrom(a, a.BitLen()))
-		both := []clientv3.Op{clientv3.OpPut(key, s.Self.Address.String()), clientv3.OpPut(s.base+"network", n)}
+		both := []clientv3.Op{clientv3.OpPut(key, s.Self.Address.String()), clientv3.OpPut(s.base+network, n)}
 		if ok, err := s.commit(ctx, clientv3.OpTxn(nil, both, nil), when...); err != nil || ok {
 			return err
 		}

@@ -20,9 +20,11 @@ func blockName(b netip.Prefix) string {
 
 func (s *Store) blockKey(b netip.Prefix) string { return s.base + blockName(b) }
 
+func (s *Store) hostKey(a netip.Addr) string { return s.base + hosts + "/" + a.String() }
+
 // alone is what a claim is subject to: that this host's lease lives.
 func (s *Store) alone() clientv3.Cmp {
-	return clientv3.Compare(clientv3.LeaseValue(s.base+"hosts/"+s.Self.Address.String()), "=", clientv3.LeaseID(s.lease.Load()))
+	return clientv3.Compare(clientv3.LeaseValue(s.hostKey(s.Self.Address)), "=", clientv3.LeaseID(s.lease.Load()))
 }
 
 // Claim takes a block of a subnet that no host holds, or one whose holder is gone
@@ -61,9 +63,7 @@ func (s *Store) claim(ctx context.Context, b netip.Prefix) (bool, error) {
 		s.note(b, held{})
 		return false, nil
 	}
-	s.list.forget()
-	_, err = s.Look(ctx)
-	return false, err
+	return false, s.lookAnew(ctx)
 }
 
 // note keeps Claim from trying a block again, until Look says whose it is.
@@ -106,7 +106,7 @@ func (s *Store) takeOver(ctx context.Context, subnet netip.Prefix) (netip.Prefix
 func (s *Store) orphan(key string, h held) []clientv3.Cmp {
 	return []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(key), "=", h.revision),
-		clientv3.Compare(clientv3.CreateRevision(s.base+"hosts/"+h.by.String()), "=", 0),
+		clientv3.Compare(clientv3.CreateRevision(s.hostKey(h.by)), "=", 0),
 	}
 }
 

@@ -59,7 +59,7 @@ func (s *Store) Register(ctx context.Context) error {
 		return err
 	}
 	lease := clientv3.LeaseID(s.lease.Load())
-	description, host := s.base+network, s.base+hosts+"/"+s.Self.Address.String()
+	description, host := s.base+network, s.hostKey(s.Self.Address)
 	res, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(description), "=", 0)).
 		Then(clientv3.OpPut(description, n)).Else(clientv3.OpGet(description, clientv3.WithKeysOnly())).Commit()
 	if err == nil {
