@@ -61,12 +61,12 @@ func daemonRow(ctx context.Context, o options, r *report) error {
 		return err
 	}
 	defer d.end()
-	if err = awaitRoutes(ctx, d.name, hosts); err != nil {
+	if err = d.awaitRoutes(hosts); err != nil {
 		return err
 	}
 	r.found(fmt.Sprintf("a daemon that starts among %d hosts has converged after", hosts), quantity(float64(time.Since(start).Milliseconds()), "ms"))
-	kB, err := residentSize(d.cmd.Process.Pid)
-	r.found("and takes", quantity(kB/1024, "MB"))
+	memory, err := residentMB(d.cmd.Process.Pid)
+	r.found("and takes", quantity(memory, "MB"))
 	return err
 }
 
@@ -236,16 +236,6 @@ func many(n int, f func(i int) error) (all error) {
 	return all
 }
 
-func awaitRoutes(_ context.Context, host string, n int) error {
-	return await(func() error {
-		out, err := exec.Command("ip", "-n", host, "route", "show", "dev", "vx7").Output()
-		if found := strings.Count(string(out), "onlink"); err == nil && found < n {
-			err = fmt.Errorf("%s has %d routes, want %d", host, found, n)
-		}
-		return err
-	})
-}
-
 func await(f func() error) (err error) {
 	for start := time.Now(); time.Since(start) < 30*time.Second; {
 		if err = f(); err == nil {
@@ -253,16 +243,6 @@ func await(f func() error) (err error) {
 		}
 	}
 	return err
-}
-
-func residentSize(pid int) (kB float64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	_, err = fmt.Sscan(rest, &kB)
-	return kB, err
 }
 
 func shell(format string, args ...any) error {

@@ -248,16 +248,3 @@ func (l *nameLab) memory(ctx context.Context, r *report) error {
 		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // the daemon closes them in its own time
 	}
 }
-
-func residentMB(pid int) (float64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(data)
-	if m == nil {
-		return 0, errors.New("no VmRSS")
-	}
-	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	return kb / 1024, err
-}

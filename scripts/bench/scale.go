@@ -140,7 +140,7 @@ func (l lan) atRest(ctx context.Context, o options, r *report, d member, first u
 		return err
 	}
 	minutes := o.watched.Minutes()
-	r.found("memory of the daemon", quantity(after.memory/1e6, "MB"))
+	r.found("memory of the daemon", quantity(after.memory, "MB"))
 	r.found("at rest, a minute: the daemon computes", quantity((after.cpu-before.cpu)/minutes*1000, "ms"))
 	r.found("the daemon receives from etcd", quantity((after.received-before.received)/minutes/1e3, "kB"))
 	r.found("writes to etcd (revisions)", quantity((after.revision-before.revision)/minutes, ""))
@@ -205,7 +205,7 @@ func (m member) awaitRoutes(n int) error {
 
 // usage is what a daemon and etcd have taken so far.
 type usage struct {
-	cpu, memory, received                     float64 // s, B, B
+	cpu, memory, received                     float64 // s, MB, B by the host's uplink
 	revision, keepalives, etcdCPU, etcdMemory float64
 }
 
@@ -213,12 +213,10 @@ func (l lan) usage(ctx context.Context, m member) (u usage, err error) {
 	if u.cpu, err = cpuTime(m.cmd.Process.Pid); err != nil {
 		return u, err
 	}
-	kB, err := residentSize(m.cmd.Process.Pid)
-	if err != nil {
+	if u.memory, err = residentMB(m.cmd.Process.Pid); err != nil {
 		return u, err
 	}
-	u.memory = kB * 1024
-	if u.received, err = receivedBytes(m.cmd.Process.Pid); err != nil {
+	if u.received, err = procNumber(m.cmd.Process.Pid, "net/dev", uplink+":"); err != nil {
 		return u, err
 	}
 	res, err := l.client.Get(ctx, "any")
@@ -245,15 +243,21 @@ func cpuTime(pid int) (float64, error) {
 	return (user + system) / 100, err
 }
 
-// receivedBytes is what a process's host has received by eth0.
-func receivedBytes(pid int) (n float64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid))
+// procNumber is the number behind a label in a file below /proc/PID.
+func procNumber(pid int, file, label string) (n float64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(b), "eth0:")
+	_, rest, _ := strings.Cut(string(b), label)
 	_, err = fmt.Sscan(rest, &n)
 	return n, err
+}
+
+// residentMB is the memory of a process, in units of 10^6 bytes.
+func residentMB(pid int) (float64, error) {
+	kB, err := procNumber(pid, "status", "VmRSS:") // of 1024
+	return kB * 1024 / 1e6, err
 }
 
 // scrape reads metrics of etcd.
