@@ -134,8 +134,8 @@ func list(path string, data json.RawMessage, v reflect.Value, open bool, r *Repo
 }
 
 // quick decodes a list of objects of which nothing is to be said, and reports
-// whether it did: to look at each value by itself takes ten times as long. Two keys that differ in case alone have a warning, so
-// capitals are not for here.
+// whether it did: to look at each value by itself takes ten times as long. Two keys
+// that differ in case alone have a warning, so capitals are not for here.
 func quick(data json.RawMessage, v reflect.Value) bool {
 	for _, c := range data {
 		if 'A' <= c && c <= 'Z' || c == '\\' || c > unicode.MaxASCII {

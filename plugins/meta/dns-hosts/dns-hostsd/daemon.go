@@ -168,8 +168,8 @@ func (w *watcher) wake() {
 
 func (w *watcher) close() { _ = w.fs.Close() }
 
-// renew watches the records, this host's and others', and where namespaces have their names: both may be
-// deleted and made again.
+// renew watches the records, this host's and others', and where namespaces have
+// their names: both may be deleted and made again.
 func (w *watcher) renew(service *resolver.Service) error {
 	want := map[string]bool{w.store.Containers(): true, w.store.Remote(): true}
 	for dir := range want {
