@@ -31,7 +31,11 @@ func aServer() (*server, *scope) {
 	for i := range 100 {
 		add(fmt.Sprintf("m%d", i), fmt.Sprintf("many%d", i), "many")
 	}
-	v := (*zone.Snapshot)(nil).Next(records, nil).Views["c1"]
+	c := zone.NewCatalog()
+	for _, r := range records {
+		c.Set(r.Mark.Container(), []*zone.Record{r})
+	}
+	v := c.View("c1")
 	return &server{out: newForwarder(silent(), "/nonexistent")}, newScope(v)
 }
 

@@ -27,9 +27,9 @@ type Service struct {
 	out    *forwarder
 	log    *limitedLog
 
-	looking  sync.Mutex // of what one Look at a time uses
-	snapshot *zone.Snapshot
-	failed   map[string]failure
+	looking sync.Mutex // of what one Look at a time uses
+	catalog *zone.Catalog
+	failed  map[string]failure
 
 	mu      sync.Mutex         // of what follows; never held for long, as ADD waits for it
 	servers map[string]*server // by container, as marks have it
@@ -50,51 +50,101 @@ const retry = 5 * time.Second
 func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
 	return &Service{
 		store: store, reader: store.Reader(), out: newForwarder(log, resolvConf), log: newLimitedLog(log),
-		servers: map[string]*server{}, failed: map[string]failure{},
+		catalog: zone.NewCatalog(), servers: map[string]*server{}, failed: map[string]failure{},
 	}
 }
 
-// Look reads all records and serves the containers that have any. If they cannot
-// be read, nothing changes. A container that cannot be served does no harm to
-// the others.
-func (s *Service) Look(ctx context.Context) error {
+// Look serves the containers by what their records and namespaces are now: those
+// that something concerns which has changed at one of these paths, as a watch tells;
+// without a path, all. If records cannot be read, nothing changes. A container that
+// cannot be served does no harm to the others.
+func (s *Service) Look(ctx context.Context, changed ...string) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
-	there, look := s.begin()
-	records, err := s.read(ctx)
+	concerned, all := s.concerned(changed)
+	if len(concerned) == 0 && !all {
+		return nil
+	}
+	look := s.begin()
+	found, wiped, err := s.read(ctx, concerned)
 	if err != nil {
 		return err
 	}
-	records, inodes := living(records)
-	remote, err := s.reader.Remote()
-	if err != nil {
-		s.log.warn("names of other hosts", "error", err)
+	all = all || wiped
+	inodes := map[string]uint64{}
+	for name, records := range found {
+		records, inodes[name] = living(records)
+		s.catalog.Set(name, records)
 	}
-	s.snapshot = s.snapshot.Next(records, remote)
+	if all {
+		remote, err := s.reader.Remote()
+		if err != nil {
+			s.log.warn("names of other hosts", "error", err)
+		}
+		s.catalog.SetRemote(remote)
+	}
+	there := s.there(found, all)
 	// A namespace lives as long as our sockets are in it, so it is the path that
 	// tells whether the container does.
 	for name, srv := range there {
-		if v := s.snapshot.Views[name]; v != nil && !srv.in(inodes[name]) && !s.preparedSince(look, srv) {
+		if s.catalog.View(name) != nil && !srv.in(inodes[name]) && !s.preparedSince(look, srv) {
 			s.stop(name)
 		}
 	}
-	for name, v := range s.snapshot.Views {
-		s.serve(ctx, name, v)
+	for name := range found {
+		if v := s.catalog.View(name); v != nil {
+			s.serve(ctx, name, v)
+		}
 	}
 	for name, srv := range there {
-		if s.snapshot.Views[name] == nil && !s.preparedSince(look, srv) {
+		if s.catalog.View(name) == nil && !s.preparedSince(look, srv) {
 			s.detach(ctx, name, srv)
 		}
 	}
 	return nil
 }
 
-// begin returns the servers that were there before this look, and its number.
-func (s *Service) begin() (there map[string]*server, look int) {
+// concerned are the containers that changes at these paths are about: a container's
+// directory, or the path of its namespace. What other hosts tell is about all.
+func (s *Service) concerned(changed []string) (containers []string, all bool) {
+	for _, path := range changed {
+		switch dir := filepath.Dir(path); dir {
+		case s.store.Containers():
+			containers = append(containers, filepath.Base(path))
+		case s.store.Remote():
+			all = true
+		default:
+			containers = append(containers, s.reader.In(path)...)
+		}
+	}
+	if all || len(changed) == 0 {
+		return nil, true
+	}
+	return containers, false
+}
+
+// begin returns the number of this look.
+func (s *Service) begin() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	return maps.Clone(s.servers), s.looks
+	return s.looks
+}
+
+// there are the servers of the containers that were looked at.
+func (s *Service) there(found map[string][]*zone.Record, all bool) map[string]*server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if all {
+		return maps.Clone(s.servers)
+	}
+	servers := map[string]*server{}
+	for name := range found {
+		if srv := s.servers[name]; srv != nil {
+			servers[name] = srv
+		}
+	}
+	return servers
 }
 
 // preparedSince reports whether an ADD that has asked for a server goes on, or has
@@ -105,56 +155,52 @@ func (s *Service) preparedSince(look int, srv *server) bool {
 	return srv.adding > 0 || srv.prepared >= look
 }
 
-func (s *Service) read(ctx context.Context) ([]*zone.Record, error) {
-	records, wiped, err := s.reader.Read()
+// read reads the records of these containers; all, if somebody has deleted the whole
+// directory.
+func (s *Service) read(ctx context.Context, containers []string) (found map[string][]*zone.Record, wiped bool, err error) {
+	found, wiped, err = s.reader.Read(containers...)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if wiped {
-		s.restore(ctx, records)
-		if records, _, err = s.reader.Read(); err != nil {
-			return nil, err
+		s.restore(ctx, found)
+		if found, _, err = s.reader.Read(); err != nil {
+			return nil, false, err
 		}
 	}
 	for m, err := range s.reader.Bad {
 		s.log.warn("no record", "mark", m, "error", err)
 	}
-	return records, nil
+	return found, wiped, nil
 }
 
-// living leaves out records of containers whose namespace is gone: what nobody
-// answers at is not to be found. It returns which namespace each of the others
-// is in.
-func living(records []*zone.Record) (out []*zone.Record, inodes map[string]uint64) {
-	inodes = make(map[string]uint64, len(records))
+// living leaves out those records of a container whose namespace is gone: what
+// nobody answers at is not to be found. It returns the inode of that of the others.
+func living(records []*zone.Record) (out []*zone.Record, inode uint64) {
 	for _, r := range records {
 		var st unix.Stat_t
 		if unix.Stat(r.NetNS, &st) == nil {
-			out = append(out, r)
-			inodes[r.Mark.Container()] = st.Ino
+			out, inode = append(out, r), st.Ino
 		}
 	}
-	return out, inodes
+	return out, inode
 }
 
 // serve begins to serve a container, or goes on with what has changed.
 func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
-	if f, ok := s.failed[name]; ok && sameView(f.view, v) && time.Since(f.at) < retry {
+	if f, ok := s.failed[name]; ok && f.view == v && time.Since(f.at) < retry {
 		return
 	}
 	srv := s.server(name, v.Records[0].NetNS)
-	old := srv.scope.Load()
-	if old != nil && sameView(old.View, v) {
+	if old := srv.scope.Load(); old != nil && old.View == v {
 		return
 	}
 	delete(s.failed, name)
-	if old == nil || !sameRecords(old.View, v) {
-		if err := srv.open(ctx, v.Capture()); err != nil {
-			s.log.warn("cannot serve", "container", name, "error", err)
-			s.failed[name] = failure{v, time.Now()}
-			s.stop(name)
-			return
-		}
+	if err := srv.open(ctx, v.Capture()); err != nil {
+		s.log.warn("cannot serve", "container", name, "error", err)
+		s.failed[name] = failure{v, time.Now()}
+		s.stop(name)
+		return
 	}
 	if srv.scope.Swap(newScope(v)) == nil {
 		srv.start()
@@ -205,21 +251,6 @@ func (s *Service) adding(srv *server, n int) {
 	srv.prepared = s.looks
 }
 
-// sameView reports whether two views of a container say the same.
-func sameView(a, b *zone.View) bool { return sameRecords(a, b) && a.SameZones(b) }
-
-func sameRecords(a, b *zone.View) bool {
-	if len(a.Records) != len(b.Records) {
-		return false
-	}
-	for i := range a.Records {
-		if a.Records[i] != b.Records[i] {
-			return false
-		}
-	}
-	return true
-}
-
 // stop ends the server of a container, if there is one.
 func (s *Service) stop(name string) {
 	s.mu.Lock()
@@ -242,17 +273,11 @@ func (s *Service) detach(ctx context.Context, name string, srv *server) {
 
 // restore writes the records again that somebody has deleted with the whole
 // directory, of attachments that are still there.
-func (s *Service) restore(ctx context.Context, found []*zone.Record) {
-	if s.snapshot == nil {
-		return
-	}
-	there := map[string]bool{}
-	for _, r := range found {
-		there[string(r.Mark)] = true
-	}
-	for _, v := range s.snapshot.Views {
+func (s *Service) restore(ctx context.Context, found map[string][]*zone.Record) {
+	for name, v := range s.catalog.Views() {
 		for _, r := range v.Records {
-			if there[string(r.Mark)] || !attached(r) {
+			again := slices.ContainsFunc(found[name], func(o *zone.Record) bool { return o.Mark == r.Mark })
+			if again || !attached(r) {
 				continue
 			}
 			if err := (zone.Entry{Store: s.store, Record: *r}).Apply(ctx); err != nil {
@@ -292,10 +317,8 @@ func (s *Service) NamespaceDirs() []string {
 	s.looking.Lock()
 	defer s.looking.Unlock()
 	dirs := map[string]bool{}
-	if s.snapshot != nil {
-		for _, v := range s.snapshot.Views {
-			dirs[filepath.Dir(v.Records[0].NetNS)] = true
-		}
+	for _, v := range s.catalog.Views() {
+		dirs[filepath.Dir(v.Records[0].NetNS)] = true
 	}
 	return slices.Sorted(maps.Keys(dirs))
 }

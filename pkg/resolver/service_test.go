@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,6 +151,64 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// What has changed at a path is looked at, and nothing else.
+func TestLookAt(t *testing.T) {
+	w := newTown(t)
+	w.look()
+	dir := func(i int) string { return filepath.Join(w.store.Containers(), fmt.Sprintf("c%d", i)) }
+	look := func(paths ...string) {
+		t.Helper()
+		if err := w.service.Look(t.Context(), paths...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served := func(when string, want ...string) {
+		t.Helper()
+		var found []string
+		for _, c := range w.service.State().Containers {
+			found = append(found, c.ID)
+		}
+		if !slices.Equal(found, want) {
+			t.Errorf("%s: %q are served, want %q", when, found, want)
+		}
+	}
+	for i := range 4 {
+		w.container(i)
+		w.attach(i)
+	}
+	look(dir(1), dir(2), dir(7))
+	served("two have come", "c1", "c2")
+	if got := w.ask(1, "c2.", "udp"); got != "10.0.0.2" {
+		t.Errorf("c1 asks for c2: %q", got)
+	}
+	look(w.h.Path("c0"), "/run/netns/nobody")
+	served("of a namespace nobody has read the record", "c1", "c2")
+	w.look()
+	served("all", "c0", "c1", "c2", "c3")
+	w.h.DeleteContainer("c3")
+	w.detach(2)
+	look(w.h.Path("c3"))
+	served("a namespace is gone", "c0", "c1", "c2")
+	look(dir(2))
+	served("a record is gone", "c0", "c1")
+	w.container(3)
+	look(w.h.Path("c3"))
+	served("the namespace is there again", "c0", "c1", "c3")
+	if got := w.ask(3, "c0.", "udp"); got != "10.0.0.0" {
+		t.Errorf("c3 asks for c0: %q", got)
+	}
+	if err := os.RemoveAll(w.store.Containers()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.h.Run("ip", "-n", "c1", "link", "add", "eth0", "type", "bridge")
+	w.h.Run("ip", "-n", "c1", "addr", "add", "10.0.0.1/24", "dev", "eth0")
+	look(dir(0))
+	served("all records were deleted at once; of one the address is there", "c1")
 }
 
 // A query that comes before the names are known waits for them.

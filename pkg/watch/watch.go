@@ -11,16 +11,20 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// comesOrGoes are the events of a directory's entries.
-const comesOrGoes = fsnotify.Create | fsnotify.Remove | fsnotify.Rename
+// comesOrGoes are the events of a directory's entries; touched is that of one whose
+// owner wants to be seen (see chmod(2)).
+const (
+	comesOrGoes = fsnotify.Create | fsnotify.Remove | fsnotify.Rename
+	touched     = fsnotify.Chmod
+)
 
-// Dir wakes when a file of the directory comes or goes, until ctx ends. Events
+// Dir wakes when a file of the directory comes or goes or is touched, until ctx ends. Events
 // that come together may count as one. A directory that is not there is made.
 func Dir(ctx context.Context, dir string, log *slog.Logger) (<-chan struct{}, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	return watch(ctx, dir, log, func(e fsnotify.Event) bool { return e.Op&comesOrGoes != 0 })
+	return watch(ctx, dir, log, func(e fsnotify.Event) bool { return e.Op&(comesOrGoes|touched) != 0 })
 }
 
 // File wakes when a file is written to, or another takes its place: also when a

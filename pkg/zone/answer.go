@@ -65,7 +65,7 @@ func (v *View) Answer(name string, qtype uint16) Answer {
 // lookup finds a name in all zones of the view.
 func (v *View) lookup(name string) (hosts []*host) {
 	for _, z := range v.zones {
-		if h := z.hosts[name]; h != nil {
+		if h := z.host(name); h != nil {
 			hosts = append(hosts, h)
 		}
 	}
@@ -130,8 +130,8 @@ func (v *View) pointer(name string) Answer {
 		return Answer{}
 	}
 	for _, z := range v.zones {
-		if n := z.byAddr[addr]; n != "" {
-			return Answer{Known: true, Name: n, TTL: z.hosts[n].ttl}
+		if n, ttl := z.named(addr); n != "" {
+			return Answer{Known: true, Name: n, TTL: ttl}
 		}
 	}
 	return Answer{}

@@ -84,7 +84,7 @@ func (s Store) render(networks []string) error {
 	path := s.hosts(hostsName(networks))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return write(s.hostsDir(), path, data, 0o644)
+		return write(path, data, 0o644)
 	}
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func (s Store) furnish(container string, marks []owner.Mark, written ...Record) 
 	if err != nil {
 		return err
 	}
-	if err := write(dir, filepath.Join(dir, resolvFile), ResolvConf(records), 0o644); err != nil {
+	if err := write(filepath.Join(dir, resolvFile), ResolvConf(records), 0o644); err != nil {
 		return err
 	}
 	for _, ns := range netnsNames(records) {

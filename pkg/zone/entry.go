@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -119,7 +118,10 @@ func (e Entry) Apply(ctx context.Context) error {
 	if err = os.MkdirAll(e.container(e.Mark.Container()), 0o755); err != nil {
 		return err
 	}
-	if err = write(e.Containers(), e.path(e.Mark), e.encode(), 0o600); err != nil {
+	if err = write(e.path(e.Mark), e.encode(), 0o600); err != nil {
+		return err
+	}
+	if err = e.touch(e.Mark.Container()); err != nil {
 		return err
 	}
 	if err = e.publish(&e.Record); err != nil {
@@ -172,20 +174,11 @@ func (e Entry) Remove(ctx context.Context) error {
 	} else {
 		err = errors.Join(err, e.strip(container, e.netns))
 	}
-	err = errors.Join(err, e.retract(e.Mark), e.discard())
+	err = errors.Join(err, e.retract(e.Mark), remove(e.path(e.Mark)), e.touch(container))
 	if len(marks) == 0 {
 		err = errors.Join(err, removeEmpty(e.container(container)))
 	}
 	return err
-}
-
-// discard removes the record by way of the directory that is watched.
-func (e Entry) discard() error {
-	temp := filepath.Join(e.Containers(), fresh)
-	if err := os.Rename(e.path(e.Mark), temp); err != nil {
-		return ignore(err)
-	}
-	return remove(temp)
 }
 
 // removeEmpty deletes a directory, unless something is in it.

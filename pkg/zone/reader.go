@@ -3,7 +3,10 @@ package zone
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/owner"
@@ -15,12 +18,13 @@ type Reader struct {
 	root   os.FileInfo
 	dirs   map[string]*readDir
 	remote map[string]*remoteFile
-	// Bad has, after Read, why files that should be records are none.
+	// Bad has, after Read, why files of those containers that should be records are none.
 	Bad map[owner.Mark]error
 }
 
 // A readDir is what is known of the directory of one container.
 type readDir struct {
+	there   bool
 	changed time.Time // of the directory, when it was read
 	sure    bool      // that it has not changed since without showing it
 	files   map[owner.Mark]*readFile
@@ -37,50 +41,81 @@ type readFile struct {
 const settled = 50 * time.Millisecond
 
 // Reader returns a reader that knows nothing yet.
-func (s Store) Reader() *Reader { return &Reader{store: s} }
+func (s Store) Reader() *Reader { return &Reader{store: s, dirs: map[string]*readDir{}} }
 
-// Read returns the records of all attachments. A record that did not change is
-// the same pointer as before. Wiped reports whether the directory is another one
-// than it was: then what is missing was not taken away by anybody's DEL.
-func (r *Reader) Read() (records []*Record, wiped bool, err error) {
+// Read returns the records that these containers have now; of those that are no
+// more there are none. Without a name they are all that there are or were. A
+// record that did not change is the same pointer as before. Wiped reports whether
+// the directory is another one than it was: then what is missing was not taken
+// away by anybody's DEL, and all containers are read.
+func (r *Reader) Read(containers ...string) (found map[string][]*Record, wiped bool, err error) {
 	root, err := os.Stat(r.store.Containers())
 	if err != nil {
 		return nil, false, err
 	}
 	wiped = r.root != nil && !os.SameFile(root, r.root)
-	names, err := r.store.names()
-	if err != nil {
-		return nil, false, err
-	}
-	dirs, bad := make(map[string]*readDir, len(names)), map[owner.Mark]error{}
-	for _, name := range names {
-		d, err := r.readDir(name, r.dirs[name])
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+	if len(containers) == 0 || wiped {
+		if containers, err = r.store.names(); err != nil {
 			return nil, false, err
 		}
-		dirs[name] = d
+		containers = slices.AppendSeq(containers, maps.Keys(r.dirs))
+	}
+	dirs := make(map[string]*readDir, len(containers))
+	for _, name := range containers {
+		if dirs[name] != nil {
+			continue
+		}
+		if dirs[name], err = r.readDir(name, r.dirs[name]); err != nil {
+			return nil, false, err
+		}
+	}
+	r.root, r.Bad = root, map[owner.Mark]error{}
+	return r.take(dirs), wiped, nil
+}
+
+// take notes what has been read.
+func (r *Reader) take(dirs map[string]*readDir) map[string][]*Record {
+	found := make(map[string][]*Record, len(dirs))
+	for name, d := range dirs {
+		found[name] = nil
 		for m, f := range d.files {
 			if f.record != nil {
-				records = append(records, f.record)
+				found[name] = append(found[name], f.record)
 			} else {
-				bad[m] = f.err
+				r.Bad[m] = f.err
+			}
+		}
+		if d.there {
+			r.dirs[name] = d
+		} else {
+			delete(r.dirs, name)
+		}
+	}
+	return found
+}
+
+// In returns the containers that have a record with the path of that namespace.
+func (r *Reader) In(netns string) (containers []string) {
+	for name, d := range r.dirs {
+		for _, f := range d.files {
+			if f.record != nil && f.record.NetNS == netns {
+				containers = append(containers, name)
 			}
 		}
 	}
-	r.root, r.dirs, r.Bad = root, dirs, bad
-	return records, wiped, nil
+	return containers
 }
 
 func (r *Reader) readDir(name string, known *readDir) (*readDir, error) {
 	st, err := os.Lstat(r.store.container(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &readDir{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	if !st.IsDir() {
-		return &readDir{}, nil
+		return &readDir{there: true}, nil
 	}
 	if known != nil && known.sure && known.changed.Equal(st.ModTime()) {
 		return known, nil
@@ -89,7 +124,7 @@ func (r *Reader) readDir(name string, known *readDir) (*readDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &readDir{changed: st.ModTime(), sure: time.Since(st.ModTime()) > settled, files: map[owner.Mark]*readFile{}}
+	d := &readDir{there: true, changed: st.ModTime(), sure: time.Since(st.ModTime()) > settled, files: map[owner.Mark]*readFile{}}
 	for _, m := range marks {
 		var before *readFile
 		if known != nil {

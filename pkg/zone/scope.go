@@ -25,7 +25,7 @@ type scope struct {
 // Of implements state.Scope.
 func (s scope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
 	// What ADD left that was killed early counts too.
-	for _, path := range []string{s.path(m), s.container(m.Container()), filepath.Join(s.Containers(), fresh), s.hosts(fresh)} {
+	for _, path := range []string{s.path(m), s.container(m.Container()), s.hosts(fresh)} {
 		if _, err := os.Lstat(path); err == nil {
 			return []state.Found{s.found(m)}, nil
 		}

@@ -27,8 +27,8 @@ import (
 //	hosts/net+other              of containers on these two
 //	remote/net@192.0.2.12        public records of containers on another host
 //
-// Whatever changes a record renames a file of the directory containers into or
-// out of one below it, so that it is enough to watch the one directory.
+// Whatever changes a record touches the directory of its container, so that it is
+// enough to watch the directory above to know whose have changed.
 type Store struct {
 	Root  string
 	NetNS string // where ip-netns(8) looks for the files of a namespace
@@ -80,12 +80,17 @@ func (s Store) lock(ctx context.Context) (unlock func(), err error) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 	}
 	if err == nil {
-		err = errors.Join(remove(filepath.Join(s.Containers(), fresh)), remove(s.hosts(fresh)))
+		err = remove(s.hosts(fresh))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock: %w", err), f.Close())
 	}
 	return func() { _ = f.Close() }, nil
+}
+
+// touch shows those who watch that the records of a container have changed.
+func (s Store) touch(container string) error {
+	return ignore(os.Chmod(s.container(container), 0o755))
 }
 
 // remove deletes a file; it is no error if there is none.
@@ -96,10 +101,9 @@ func remove(path string) error {
 	return nil
 }
 
-// write makes a file appear whole or not at all, by way of the directory fresh
-// is in.
-func write(dir, path string, data []byte, mode fs.FileMode) error {
-	temp := filepath.Join(dir, fresh)
+// write makes a file appear whole or not at all.
+func write(path string, data []byte, mode fs.FileMode) error {
+	temp := filepath.Join(filepath.Dir(path), fresh)
 	err := os.WriteFile(temp, data, mode)
 	if err == nil {
 		err = os.Rename(temp, path)
@@ -176,8 +180,7 @@ func (s Store) names() ([]string, error) {
 		return nil, ignore(err)
 	}
 	defer func() { _ = dir.Close() }()
-	names, err := dir.Readdirnames(-1)
-	return slices.DeleteFunc(names, func(n string) bool { return n == fresh }), err
+	return dir.Readdirnames(-1)
 }
 
 // records reads those of some networks. Which networks a container is on its link

@@ -4,17 +4,21 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"sync"
 )
 
-// A Zone is the names on one network. It is not changed once it is made.
+// A Zone is the names on one network, as they are at this moment: it is changed
+// name by name, while it is asked.
 type Zone struct {
-	records []*Record
-	hosts   map[string]*host // by qualified name
-	byAddr  map[netip.Addr]string
+	mu    sync.RWMutex
+	hosts map[string]*host // by qualified name
+	addrs map[netip.Addr][]*Record
 }
 
-// A host is what a name leads to: one container, or all that have the alias.
+// A host is what a name leads to: one container, or all that have the alias. It
+// is not changed once it is made.
 type host struct {
+	records  []*Record
 	v4, v6   []netip.Addr
 	services []target
 	ttl      uint32
@@ -26,39 +30,87 @@ type target struct {
 	name string
 }
 
-// newZone makes the zone of records that are all on one network.
-func newZone(records []*Record) *Zone {
-	z := &Zone{records: records, hosts: make(map[string]*host, 4*len(records)), byAddr: make(map[netip.Addr]string, len(records))}
-	for _, r := range records {
-		for _, name := range r.qualified() {
-			h := z.hosts[name]
-			if h == nil {
-				h = &host{ttl: r.TTL}
-				z.hosts[name] = h
-			}
-			h.add(r)
-		}
-		for _, a := range r.Addrs {
-			if _, ok := z.byAddr[a]; !ok { // of this host before another that claims it
-				z.byAddr[a] = r.canonical()
-			}
-		}
-	}
-	return z
+func newZone() *Zone {
+	return &Zone{hosts: map[string]*host{}, addrs: map[netip.Addr][]*Record{}}
 }
 
-func (h *host) add(r *Record) {
-	h.ttl = min(h.ttl, r.TTL)
-	for _, a := range r.Addrs {
-		if a.Is4() {
-			h.v4 = append(h.v4, a)
+// add makes a record known.
+func (z *Zone) add(r *Record) {
+	z.change(r, func(of []*Record) []*Record {
+		if slices.Contains(of, r) { // it has one name twice
+			return of
+		}
+		at, _ := slices.BinarySearchFunc(of, r, inOrder)
+		return slices.Insert(slices.Clone(of), at, r)
+	})
+}
+
+// drop makes a record unknown, and reports whether it was the last.
+func (z *Zone) drop(r *Record) (last bool) {
+	z.change(r, func(of []*Record) []*Record {
+		return slices.DeleteFunc(slices.Clone(of), func(o *Record) bool { return o == r })
+	})
+	return len(z.hosts) == 0
+}
+
+// change changes which records have the names and addresses of a record.
+func (z *Zone) change(r *Record, f func([]*Record) []*Record) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, name := range r.qualified() {
+		var before []*Record
+		if h := z.hosts[name]; h != nil {
+			before = h.records
+		}
+		if h := newHost(f(before)); h != nil {
+			z.hosts[name] = h
 		} else {
-			h.v6 = append(h.v6, a)
+			delete(z.hosts, name)
 		}
 	}
-	for _, s := range r.Services {
-		h.services = append(h.services, target{s, r.canonical()})
+	for _, a := range r.Addrs {
+		if of := f(z.addrs[a]); len(of) > 0 {
+			z.addrs[a] = of
+		} else {
+			delete(z.addrs, a)
+		}
 	}
+}
+
+// inOrder has records of this host before those of others, so that nobody takes
+// over what an address of this host is called.
+func inOrder(a, b *Record) int {
+	return cmp.Or(cmp.Compare(a.far(), b.far()), cmp.Compare(a.Mark, b.Mark))
+}
+
+// far is 1 for a container of another host, whose namespace is no path here.
+func (r *Record) far() int {
+	if r.NetNS == "" {
+		return 1
+	}
+	return 0
+}
+
+// newHost makes the host of a name that these records have; nil for none.
+func newHost(records []*Record) *host {
+	if len(records) == 0 {
+		return nil
+	}
+	h := &host{records: records, ttl: records[0].TTL}
+	for _, r := range records {
+		h.ttl = min(h.ttl, r.TTL)
+		for _, a := range r.Addrs {
+			if a.Is4() {
+				h.v4 = append(h.v4, a)
+			} else {
+				h.v6 = append(h.v6, a)
+			}
+		}
+		for _, s := range r.Services {
+			h.services = append(h.services, target{s, r.canonical()})
+		}
+	}
+	return h
 }
 
 // canonical is the name that PTR and SRV give: the container's own, on the network.
@@ -70,89 +122,20 @@ func (r *Record) canonical() string {
 	return name
 }
 
-// A View is what one container may know: the zones of all its networks.
-type View struct {
-	Records []*Record // of the container itself, in the order of its interfaces
-	zones   []*Zone
-	// domains are those below which nobody else knows a name.
-	domains []string
+// host is what a name leads to, nil for nothing.
+func (z *Zone) host(name string) *host {
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	return z.hosts[name]
 }
 
-// Forwards reports whether the container may ask for names outside: it is on
-// some network that is not internal.
-func (v *View) Forwards() bool {
-	return slices.ContainsFunc(v.Records, func(r *Record) bool { return !r.Internal })
-}
-
-// Servers are the servers that were named for the container or its networks;
-// none: those of the host.
-func (v *View) Servers() (out []netip.AddrPort) {
-	for _, r := range v.Records {
-		for _, s := range r.Servers {
-			if !r.Internal && !slices.Contains(out, s) {
-				out = append(out, s)
-			}
-		}
+// named returns the name that an address has, and its TTL; "" for none.
+func (z *Zone) named(a netip.Addr) (name string, ttl uint32) {
+	z.mu.RLock()
+	defer z.mu.RUnlock()
+	if of := z.addrs[a]; len(of) > 0 {
+		name = of[0].canonical()
+		ttl = z.hosts[name].ttl
 	}
-	return out
+	return name, ttl
 }
-
-// Capture reports whether queries to any server are to come to the resolver.
-func (v *View) Capture() bool {
-	return slices.ContainsFunc(v.Records, func(r *Record) bool { return r.Capture })
-}
-
-// A Snapshot is all that is known at one moment.
-type Snapshot struct {
-	Zones map[string]*Zone // by network, as marks have it
-	Views map[string]*View // by container, as marks have it
-}
-
-// Next makes the snapshot after s, nil for none, of the records of this host's
-// containers, and of remote ones, which have names but no view. What did not
-// change is shared with s, so that a change costs what it changes.
-func (s *Snapshot) Next(records, remote []*Record) *Snapshot {
-	next := &Snapshot{Zones: map[string]*Zone{}, Views: map[string]*View{}}
-	slices.SortFunc(records, func(a, b *Record) int { return cmp.Compare(a.Mark, b.Mark) })
-	byNetwork, byContainer := map[string][]*Record{}, map[string][]*Record{}
-	for _, r := range records {
-		n, c := networkOf(r.Mark), r.Mark.Container()
-		byNetwork[n] = append(byNetwork[n], r)
-		byContainer[c] = append(byContainer[c], r)
-	}
-	for _, r := range remote {
-		if n := networkOf(r.Mark); byNetwork[n] != nil { // else nobody here may ask
-			byNetwork[n] = append(byNetwork[n], r)
-		}
-	}
-	for network, of := range byNetwork {
-		if s != nil && s.Zones[network] != nil && slices.Equal(s.Zones[network].records, of) {
-			next.Zones[network] = s.Zones[network]
-		} else {
-			next.Zones[network] = newZone(of)
-		}
-	}
-	for container, of := range byContainer {
-		next.Views[container] = next.view(of)
-	}
-	return next
-}
-
-func (s *Snapshot) view(records []*Record) *View {
-	v := &View{Records: records}
-	slices.SortStableFunc(v.Records, func(a, b *Record) int { return cmp.Compare(a.ifName(), b.ifName()) })
-	for _, r := range v.Records {
-		if z := s.Zones[networkOf(r.Mark)]; !slices.Contains(v.zones, z) {
-			v.zones = append(v.zones, z)
-		}
-		if r.Domain != "" && !slices.Contains(v.domains, r.Domain) {
-			v.domains = append(v.domains, r.Domain)
-		}
-	}
-	return v
-}
-
-func (r *Record) ifName() string { return ifNameOf(r.Mark) }
-
-// SameZones reports whether two views see the same names.
-func (v *View) SameZones(other *View) bool { return slices.Equal(v.zones, other.zones) }

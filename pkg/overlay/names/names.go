@@ -115,12 +115,12 @@ func (e *Exchange) judge(others map[netip.Addr][]string) map[netip.Addr][]zone.R
 
 // own is what this host tells, by what follows the network in a mark.
 func (e *Exchange) own(reader *zone.Reader) (map[string]string, error) {
-	records, _, err := reader.Read()
+	found, _, err := reader.Read()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	out := map[string]string{}
-	for _, r := range records {
+	for _, r := range slices.Concat(slices.Collect(maps.Values(found))...) {
 		if !r.Mark.OnNetwork(e.Network) {
 			continue
 		}

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,11 +30,11 @@ const (
 	resolvConf = "/etc/resolv.conf"
 	daemonLock = "/run/dockyard/dns-hosts.lock"
 	settle     = 5 * time.Millisecond // what changes together is looked at once
-	sweep      = time.Second          // what nobody tells of is seen all the same
+	sweep      = time.Second          // all is looked at, as what nobody tells of is to be seen too
 )
 
-// daemon serves all containers until a signal comes. Events only wake it; what
-// there is to do it finds by looking.
+// daemon serves all containers until a signal comes. Events only tell it where to
+// look; what there is to do it finds by looking.
 func daemon() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -49,34 +52,36 @@ func daemon() error {
 		return err
 	}
 	defer w.close()
-	d := desk.New(store.Desk(), answerer{service, w.wake}.answer)
+	d := desk.New(store.Desk(), answerer{service, w}.answer)
 	defer d.Close()
 	return loop(ctx, log, service, w, d)
 }
 
-// loop looks soon after each event, and now and then without one.
+// loop looks soon where something has changed, and now and then everywhere.
 func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *watcher, d *desk.Desk) error {
-	timer, soon := time.NewTimer(0), true
+	all := time.NewTimer(0)
+	var soon <-chan time.Time
 	for {
+		var changed []string // anything
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.woken:
-			if !soon {
-				soon = true
-				timer.Reset(settle)
-			}
+			soon = time.After(settle)
 			continue
-		case <-timer.C:
+		case <-soon:
+			changed = w.take()
+		case <-all.C:
 		}
-		if err := errors.Join(w.renew(service), d.Renew(ctx)); err != nil {
-			log.Warn("cannot watch", "error", err)
+		if len(changed) == 0 {
+			all.Reset(sweep)
+			if err := errors.Join(w.renew(service), d.Renew(ctx)); err != nil {
+				log.Warn("cannot watch", "error", err)
+			}
 		}
-		if err := service.Look(ctx); err != nil {
+		if err := service.Look(ctx, changed...); err != nil {
 			log.Warn("cannot read records; nothing changes", "error", err)
 		}
-		soon = false
-		timer.Reset(sweep)
 	}
 }
 
@@ -89,7 +94,7 @@ func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *w
 //	                they stay for as long as the client, and then if there is a record
 type answerer struct {
 	service *resolver.Service
-	wake    func()
+	watcher *watcher
 }
 
 func (a answerer) answer(ctx context.Context, client io.ReadWriter, question string) error {
@@ -114,7 +119,7 @@ func (a answerer) serve(ctx context.Context, client io.ReadWriter, m owner.Mark,
 	_, err = io.WriteString(client, "ready\n")
 	_, readErr := io.Copy(io.Discard, client)
 	done()
-	a.wake()
+	a.watcher.concerns(m)
 	return errors.Join(err, readErr)
 }
 
@@ -133,11 +138,14 @@ func alone() (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// A watcher tells that something may have changed.
+// A watcher tells where something may have changed.
 type watcher struct {
 	store zone.Store
 	fs    *fsnotify.Watcher
-	woken chan struct{}
+	woken chan struct{} // since the last take
+
+	mu      sync.Mutex
+	changed map[string]bool // paths
 }
 
 func newWatcher(store zone.Store) (*watcher, error) {
@@ -145,25 +153,46 @@ func newWatcher(store zone.Store) (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{store, fs, make(chan struct{}, 1)}
+	w := &watcher{store: store, fs: fs, woken: make(chan struct{}, 1), changed: map[string]bool{}}
 	go func() {
-		for range fs.Events {
-			w.wake()
+		for e := range fs.Events {
+			w.note(e.Name)
 		}
 	}()
 	go func() {
-		for range fs.Errors { // events were lost: the same as any
-			w.wake()
+		for range fs.Errors { // events were lost
+			w.note("")
 		}
 	}()
 	return w, nil
 }
 
-func (w *watcher) wake() {
-	select {
-	case w.woken <- struct{}{}:
-	default:
+// note takes note of a change, and wakes the daemon at the first. Of the directories
+// of the store themselves, and of no path, it may be one of anything.
+func (w *watcher) note(path string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.changed) == 0 {
+		w.woken <- struct{}{}
 	}
+	w.changed[path] = true
+}
+
+// concerns notes that something may have changed of the container with that mark.
+func (w *watcher) concerns(m owner.Mark) {
+	w.note(filepath.Join(w.store.Containers(), m.Container()))
+}
+
+// take returns the paths that were noted since it was last called, after which there
+// were some; none where anything may have changed.
+func (w *watcher) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer clear(w.changed)
+	if w.changed[""] || w.changed[w.store.Containers()] || w.changed[w.store.Remote()] {
+		return nil
+	}
+	return slices.Collect(maps.Keys(w.changed))
 }
 
 func (w *watcher) close() { _ = w.fs.Close() }
