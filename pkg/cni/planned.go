@@ -182,10 +182,17 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err != nil {
 		return nil, err
 	}
+	if err := resolve(ctx, c, a); err != nil {
+		return nil, err
+	}
+	shared, own := c.Plan(a).Cut()
+	if err := state.Apply(ctx, shared); err != nil {
+		return nil, err
+	}
 	if err := state.Release(ctx, p.Scopes(r), r.Mark()); err != nil {
 		return nil, err
 	}
-	if err := resolveAndApply(ctx, c, a); err != nil {
+	if err := state.Apply(ctx, own); err != nil {
 		return nil, err
 	}
 	rep, ok := c.(Reporter)

@@ -179,6 +179,15 @@ func (p Plan) Requirements() Plan {
 	return slices.DeleteFunc(slices.Clone(p), func(s Step) bool { return s.Role != Require })
 }
 
+// Cut divides p before the first step whose object belongs to the attachment.
+func (p Plan) Cut() (before, own Plan) {
+	at := slices.IndexFunc(p, func(s Step) bool { return s.Role == Own })
+	if at < 0 {
+		at = len(p)
+	}
+	return p[:at], p[at:]
+}
+
 // Works returns the steps of p that make something: all but Requirements.
 func (p Plan) Works() Plan {
 	return slices.DeleteFunc(slices.Clone(p), func(s Step) bool { return s.Role == Require })

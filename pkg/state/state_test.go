@@ -234,6 +234,19 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
+func TestCut(t *testing.T) {
+	for plan, want := range map[string][2]string{
+		"require:parent ensure:bridge own:veth ensure:addr": {"require make parent\nensure  make bridge\n", "own     make veth\nensure  make addr\n"},
+		"ensure:bridge": {"ensure  make bridge\n", ""},
+		"own:veth":      {"", "own     make veth\n"},
+	} {
+		before, own := newWorld().plan(plan, nil).Cut()
+		if got := [2]string{before.String(), own.String()}; got != want {
+			t.Errorf("%s: %q, want %q", plan, got, want)
+		}
+	}
+}
+
 func TestPlanString(t *testing.T) {
 	const want = "require make parent\nensure  make bridge\nown     make veth\n"
 	if got := newWorld().plan("require:parent ensure:bridge own:veth", nil).String(); got != want {
