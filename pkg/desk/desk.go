@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -94,16 +96,25 @@ func Ask(path, question string, patience time.Duration) ([]byte, error) {
 }
 
 // A Call is a question that a daemon has been asked.
-type Call struct{ c net.Conn }
+type Call struct{ c *os.File }
 
-// Begin asks, and does not wait.
+// Begin asks, and does not wait. The connection is one that blocks: a plugin does
+// nothing else meanwhile, and to have it polled costs more than the question.
 func Begin(path, question string, patience time.Duration) (*Call, error) {
-	c, err := net.DialTimeout("unix", path, patience)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, os.NewSyscallError("socket", err)
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(c, question+"\n"); err != nil {
+	c := os.NewFile(uintptr(fd), path)
+	limit := unix.NsecToTimeval(patience.Nanoseconds())
+	err = errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // of connect(2) too
+		os.NewSyscallError("connect", unix.Connect(fd, &unix.SockaddrUnix{Name: path})))
+	if err == nil {
+		_, err = io.WriteString(c, question+"\n")
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return &Call{c}, nil
