@@ -17,10 +17,15 @@ type Planned struct {
 	// Scopes returns where the plugin's owned objects are found. It must not
 	// depend on the configuration: DEL and GC work without a valid one.
 	Scopes func(*Request) []state.Scope
+	// Light is for a plugin that asks the kernel for little: to tell the runtime of
+	// one CPU would take longer than it saves.
+	Light bool
 	// Level is the version of the reference plugin that runtimes which ask for
 	// one by number may take this plugin for ("v1.9.1"); empty if none does.
 	Level string
 }
+
+func (p Planned) light() bool { return p.Light }
 
 // Load decodes and validates the configuration of r. All problems come in one
 // error; warnings go to stderr.
@@ -151,13 +156,6 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 		return nil, errors.Join(err, state.Release(context.WithoutCancel(ctx), p.Scopes(r), r.Mark()))
 	}
 	return newResult(a, links), nil
-}
-
-func resolveAndApply(ctx context.Context, c Config, a *Attachment) error {
-	if err := resolve(ctx, c, a); err != nil {
-		return err
-	}
-	return state.Apply(ctx, c.Plan(a))
 }
 
 func resolve(ctx context.Context, c Config, a *Attachment) error {

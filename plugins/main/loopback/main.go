@@ -21,7 +21,7 @@ import (
 const name = "lo"
 
 func main() {
-	cni.Main("loopback", plugin{cni.Planned{New: func() cni.Config { return &config{} }, Scopes: scopes}})
+	cni.Main("loopback", plugin{cni.Planned{New: func() cni.Config { return &config{} }, Scopes: scopes, Light: true}})
 }
 
 // A plugin is Planned, but that behind another plugin the result is the other's:

@@ -13,5 +13,5 @@ func main() {
 		fmt.Fprintln(os.Stderr, "dns-hosts:", cni.Become("dns-hostsd", os.Args[1:]))
 		os.Exit(1)
 	}
-	cni.Main("dns-hosts", cni.Planned{New: newConfig, Scopes: scopes})
+	cni.Main("dns-hosts", cni.Planned{New: newConfig, Scopes: scopes, Light: true})
 }
