@@ -110,16 +110,20 @@ func (s *site) add(ctx context.Context, port1 int) (types.Result, string, error)
 
 // call runs one plugin of the contender by itself.
 func (s *site) call(ctx context.Context, verb, id, netns string, conf object) error {
+	return s.start(ctx, filepath.Join(s.bin, conf["type"].(string)), verb, id, netns, conf)
+}
+
+// start runs a program as runtimes run plugins.
+func (s *site) start(ctx context.Context, program, verb, id, netns string, conf object) error {
 	data, err := json.Marshal(conf)
 	if err != nil {
 		return err
 	}
 	args := &invoke.Args{Command: verb, ContainerID: id, NetNS: netns, IfName: "eth0", Path: s.bin}
-	plugin := filepath.Join(s.bin, conf["type"].(string))
 	if verb == "DEL" {
-		return invoke.ExecPluginWithoutResult(ctx, plugin, data, args, nil)
+		return invoke.ExecPluginWithoutResult(ctx, program, data, args, nil)
 	}
-	_, err = invoke.ExecPluginWithResult(ctx, plugin, data, args, nil)
+	_, err = invoke.ExecPluginWithResult(ctx, program, data, args, nil)
 	return err
 }
 
