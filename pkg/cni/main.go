@@ -67,7 +67,11 @@ func run(name string, v Verbs) int {
 			if err != nil {
 				return err
 			}
-			return printResult(ctx, v, r, res)
+			err = printResult(ctx, v, r, res)
+			for _, f := range r.last {
+				f()
+			}
+			return err
 		}, (*Request).judgeArgs, (*Request).readPrev),
 		Check:  m.verb(v.Check, (*Request).judgeArgs, (*Request).readPrev),
 		Del:    m.verb(v.Del),

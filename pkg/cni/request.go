@@ -36,6 +36,7 @@ type Request struct {
 	// Valid holds the attachments that a GC must keep.
 	Valid map[owner.Mark]bool
 
+	last    []func()
 	plugin  string // that runs, which need not be Type: an IPAM plugin sees the whole configuration
 	badArgs error  // why CNI_ARGS cannot be read, which DEL need not know
 }
@@ -184,6 +185,10 @@ func (r *Request) openNetNS(context.Context) error {
 	}
 	return nil
 }
+
+// Last has f done when the result of ADD is out, before the plugin ends. The runtime
+// waits for the end.
+func (r *Request) Last(f func()) { r.last = append(r.last, f) }
 
 func (r *Request) String() string {
 	return fmt.Sprintf("network %q, container %q, interface %q", r.Owner.Network, r.Owner.ContainerID, r.Owner.IfName)

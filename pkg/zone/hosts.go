@@ -133,9 +133,9 @@ func (h *hosts) lines() iter.Seq[line] { return h.containing(" # ") }
 // of are the lines of an attachment, live or not.
 func (h *hosts) of(m owner.Mark) iter.Seq[line] {
 	const fast = 60 // bytes that the standard library looks for with vector instructions
-	text := " # " + string(m)
+	text := string(m)[strings.IndexByte(string(m), '/'):]
 	return func(yield func(line) bool) {
-		for l := range h.containing(text[:min(fast, len(text))]) {
+		for l := range h.containing(text[:min(fast, len(text))]) { // it begins with a byte that is rare
 			if l.mark == m && !yield(l) {
 				return
 			}

@@ -39,10 +39,8 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	var p state.Plan
 	if a.Prev != nil {
 		store := zone.Default()
-		s := asked{&served{desk: store.Desk(), mark: a.Mark(), netns: a.NetNS.Path(), capture: c.Capture}}
-		p.Ensure(s)
+		p.Ensure(served{desk: store.Desk(), mark: a.Mark(), netns: a.NetNS.Path(), capture: c.Capture, last: a.Last})
 		p.Own(zone.Entry{Store: store, Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0})
-		p.Ensure(answered{s})
 	}
 	return p
 }
