@@ -59,11 +59,21 @@ func (s *server) open(ctx context.Context, capture bool) (err error) {
 	if s.inode, err = s.ns.Inode(); err != nil {
 		return err
 	}
+	return s.ns.Do(func() error {
+		if err := s.listen(ctx, capture); err != nil {
+			return err
+		}
+		return s.lead(ctx, capture)
+	})
+}
+
+// listen opens the sockets that are not there yet, from a thread that is.
+func (s *server) listen(ctx context.Context, capture bool) error {
 	for i, addr := range []netip.Addr{netip.MustParseAddr(zone.Resolver), netip.IPv6Loopback()} {
 		if i < len(s.sockets) || addr.Is6() && !capture {
 			continue
 		}
-		opened, err := listen(ctx, s.ns, addr)
+		opened, err := listen(ctx, addr)
 		if addr.Is6() && noFamily(err) {
 			break
 		}
@@ -75,6 +85,11 @@ func (s *server) open(ctx context.Context, capture bool) (err error) {
 			s.serve(opened)
 		}
 	}
+	return nil
+}
+
+// lead makes the rules, from a thread that is there.
+func (s *server) lead(ctx context.Context, capture bool) error {
 	rules := s.rules(capture)
 	if s.scope.Load() == nil && s.led == rules.String() { // just prepared; later somebody may have taken them away
 		return nil
@@ -91,7 +106,7 @@ func (s *server) withdraw(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.led = ""
-	return s.rules(false).Remove(ctx)
+	return s.ns.Do(func() error { return s.rules(false).Remove(ctx) })
 }
 
 // start begins to answer.
@@ -116,9 +131,9 @@ func (s *server) in(inode uint64) bool {
 	return s.inode == inode
 }
 
-// rules lead the container's queries to the server.
+// rules lead the container's queries to the server, for a thread that is there.
 func (s *server) rules(capture bool) nft.Resolver {
-	r := nft.Resolver{NS: s.ns, Capture: capture}
+	r := nft.Resolver{NS: netns.Host(), Capture: capture}
 	for _, k := range s.sockets {
 		r.Sockets = append(r.Sockets, k.ports())
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
-	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/nft"
 )
 
@@ -30,8 +29,8 @@ const (
 	maxMessage = 4096             // bytes of a query by TCP
 )
 
-// listen opens sockets at an address of a namespace's loopback.
-func listen(ctx context.Context, ns *netns.NS, addr netip.Addr) (*sockets, error) {
+// listen opens sockets at an address of the loopback of this thread's namespace.
+func listen(ctx context.Context, addr netip.Addr) (*sockets, error) {
 	family := "4"
 	if addr.Is6() {
 		family = "6"
@@ -39,15 +38,6 @@ func listen(ctx context.Context, ns *netns.NS, addr netip.Addr) (*sockets, error
 	at := netip.AddrPortFrom(addr, 0).String()
 	c := net.ListenConfig{Control: freebind}
 	c.SetMultipathTCP(false)
-	var k *sockets
-	err := ns.Do(func() (err error) {
-		k, err = listenHere(ctx, c, family, at)
-		return err
-	})
-	return k, err
-}
-
-func listenHere(ctx context.Context, c net.ListenConfig, family, at string) (*sockets, error) {
 	udp, err := c.ListenPacket(ctx, "udp"+family, at)
 	if err != nil {
 		return nil, err
