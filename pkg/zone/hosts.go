@@ -133,9 +133,10 @@ func (h *hosts) lines() iter.Seq[line] { return h.containing(" # ") }
 // of are the lines of an attachment, live or not.
 func (h *hosts) of(m owner.Mark) iter.Seq[line] {
 	const fast = 60 // bytes that the standard library looks for with vector instructions
-	text := string(m)[strings.IndexByte(string(m), '/'):]
+	_, own, _ := strings.Cut(string(m), "/")
+	text := "/" + own // a byte that is rare, unlike the space before the mark
 	return func(yield func(line) bool) {
-		for l := range h.containing(text[:min(fast, len(text))]) { // it begins with a byte that is rare
+		for l := range h.containing(text[:min(fast, len(text))]) {
 			if l.mark == m && !yield(l) {
 				return
 			}
