@@ -70,20 +70,8 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 	if err != nil {
 		return err
 	}
-	all = all || wiped
-	inodes := map[string]uint64{}
-	for name, records := range found {
-		records, inodes[name] = living(records)
-		s.catalog.Set(name, records)
-	}
-	if all {
-		remote, err := s.reader.Remote()
-		if err != nil {
-			s.log.warn("names of other hosts", "error", err)
-		}
-		s.catalog.SetRemote(remote)
-	}
-	there := s.there(found, all)
+	inodes := s.learn(found, all || wiped)
+	there := s.there(found, all || wiped)
 	// A namespace lives as long as our sockets are in it, so it is the path that
 	// tells whether the container does.
 	for name, srv := range there {
@@ -102,6 +90,25 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 		}
 	}
 	return nil
+}
+
+// learn brings the catalog up to date with records of containers, and where all have
+// been read with those of other hosts. It returns the inodes of the containers'
+// namespaces.
+func (s *Service) learn(found map[string][]*zone.Record, all bool) map[string]uint64 {
+	inodes := make(map[string]uint64, len(found))
+	for name, records := range found {
+		records, inodes[name] = living(records)
+		s.catalog.Set(name, records)
+	}
+	if all {
+		remote, err := s.reader.Remote()
+		if err != nil {
+			s.log.warn("names of other hosts", "error", err)
+		}
+		s.catalog.SetRemote(remote)
+	}
+	return inodes
 }
 
 // concerned are the containers that changes at these paths are about: a container's
