@@ -36,8 +36,8 @@ var Version = "v0.0.0-dev"
 
 // Main runs the plugin of that name for the verb in CNI_COMMAND, prints its
 // result or error on stdout, and exits. SIGTERM and SIGINT cancel an ADD that waits
-// for something, which then undoes what it made. Without CNI_COMMAND it prints what it is on stderr,
-// in the form that nerdctl reads ("CNI firewall plugin v1.7.1").
+// for something, which then undoes what it made. Without CNI_COMMAND it prints what
+// it is on stderr, in the form that nerdctl reads ("CNI firewall plugin v1.7.1").
 func Main(name string, v Verbs) {
 	if p, ok := v.(planner); ok && !p.light() {
 		oneCPU()
@@ -117,9 +117,9 @@ func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) 
 	return nil
 }
 
-// quick is how long a plugin works that waits for nothing. To listen to signals costs
-// three threads, which pass one another each signal that is asked for: a tenth of
-// such an ADD. A signal that comes before ends the process as SIGKILL does.
+// quick is how long a plugin works that waits for nothing. To listen to signals takes
+// three threads, and 0.1 ms, as they hand over to one another for each signal that is
+// asked for. One that comes before ends the process as SIGKILL does.
 const quick = 20 * time.Millisecond
 
 func cancelOnSignal(cancel func()) {

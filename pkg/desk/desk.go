@@ -110,7 +110,7 @@ func Begin(path, question string, patience time.Duration) (*Call, error) {
 	err = errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // of connect(2) too
-		os.NewSyscallError("connect", unix.Connect(fd, &unix.SockaddrUnix{Name: path})))
+		os.NewSyscallError("connect", connect(fd, path)))
 	if err == nil {
 		_, err = io.WriteString(c, question+"\n")
 	}
@@ -118,6 +118,14 @@ func Begin(path, question string, patience time.Duration) (*Call, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return &Call{c}, nil
+}
+
+// connect goes on where a signal of Go's scheduler interrupts it.
+func connect(fd int, path string) (err error) {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	}
+	return err
 }
 
 // Line waits for a line of the answer.
