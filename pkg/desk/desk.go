@@ -84,7 +84,7 @@ func (d *Desk) serve(ctx context.Context, l net.Listener) {
 	}
 }
 
-// Ask asks the daemon at a path, and waits for its answer as long as patience
+// Ask asks the daemon at a path, and waits for each part of its answer as long as patience
 // lasts. The error is that of connect(2) where no daemon runs.
 func Ask(path, question string, patience time.Duration) ([]byte, error) {
 	c, err := Begin(path, question, patience)
