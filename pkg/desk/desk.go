@@ -84,8 +84,8 @@ func (d *Desk) serve(ctx context.Context, l net.Listener) {
 	}
 }
 
-// Ask asks the daemon at a path, and waits for each part of its answer as long as patience
-// lasts. The error is that of connect(2) where no daemon runs.
+// Ask asks the daemon at a path, and waits for each part of its answer as long as
+// patience lasts. The error is that of connect(2) where no daemon runs.
 func Ask(path, question string, patience time.Duration) ([]byte, error) {
 	c, err := Begin(path, question, patience)
 	if err != nil {
@@ -98,34 +98,16 @@ func Ask(path, question string, patience time.Duration) ([]byte, error) {
 // A Call is a question that a daemon has been asked.
 type Call struct{ c *os.File }
 
-// Begin asks, and does not wait. The connection is one that blocks: a plugin does
-// nothing else meanwhile, and to have it polled costs more than the question.
+// Begin asks, and does not wait.
 func Begin(path, question string, patience time.Duration) (*Call, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	c, err := dial(path, patience)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return nil, err
 	}
-	c := os.NewFile(uintptr(fd), path)
-	limit := unix.NsecToTimeval(patience.Nanoseconds())
-	err = errors.Join(
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // of connect(2) too
-		os.NewSyscallError("connect", connect(fd, path)))
-	if err == nil {
-		_, err = io.WriteString(c, question+"\n")
-	}
-	if err != nil {
+	if _, err := io.WriteString(c, question+"\n"); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return &Call{c}, nil
-}
-
-// connect goes on where a signal of Go's scheduler interrupts it.
-func connect(fd int, path string) (err error) {
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	}
-	return err
 }
 
 // Line waits for a line of the answer.
@@ -136,9 +118,40 @@ func (c *Call) End() { _ = c.c.Close() }
 
 // Open fails if nobody listens at a path.
 func Open(path string) error {
-	c, err := net.DialTimeout("unix", path, slow)
+	c, err := dial(path, slow)
 	if err != nil {
 		return err
 	}
 	return c.Close()
+}
+
+// dial connects to the socket at a path. The connection is one that blocks, for as
+// long as patience lasts: a plugin does nothing else meanwhile, and to have it polled
+// costs more than the question.
+func dial(path string, patience time.Duration) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	c, limit := os.NewFile(uintptr(fd), path), unix.NsecToTimeval(patience.Nanoseconds())
+	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} { // the latter is of connect(2) too
+		if err == nil {
+			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit)
+		}
+	}
+	if err == nil {
+		err = connect(fd, path)
+	}
+	if err != nil {
+		return nil, errors.Join(&os.PathError{Op: "connect", Path: path, Err: err}, c.Close())
+	}
+	return c, nil
+}
+
+// connect goes on where a signal of Go's scheduler interrupts it.
+func connect(fd int, path string) (err error) {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	}
+	return err
 }
