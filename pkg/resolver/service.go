@@ -82,6 +82,8 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 	for name := range found {
 		if v := s.catalog.View(name); v != nil {
 			s.serve(ctx, name, v)
+		} else {
+			delete(s.failed, name)
 		}
 	}
 	for name, srv := range there {
