@@ -3,11 +3,16 @@
 package integration
 
 import (
+	"bytes"
+	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -31,6 +36,7 @@ func TestMain(m *testing.M) {
 		"ask":        testnet.Ask,
 		"nameserver": testnet.NameServer,
 		"misbehave":  testnet.Misbehave,
+		"eventually": eventually,
 	})
 }
 
@@ -44,4 +50,35 @@ func (r run) Run() int {
 		return max(code, 1)
 	}
 	return code
+}
+
+// eventually is a program that runs another until it succeeds, or fails if "!" is
+// before it, for half a minute at most. It prints what the last run printed: a
+// script's log with all of them would hide what went wrong.
+func eventually() {
+	args := os.Args[1:]
+	failure := args[0] == "!"
+	if failure {
+		args = args[1:]
+	}
+	if args[0] == "exec" {
+		args = args[1:]
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var stdout, stderr bytes.Buffer
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		as := (err != nil) == failure
+		if !as && time.Now().Before(deadline) {
+			continue
+		}
+		os.Stdout.Write(stdout.Bytes())
+		os.Stderr.Write(stderr.Bytes())
+		if !as {
+			fmt.Fprintln(os.Stderr, "eventually:", cmp.Or(err, errors.New("it still succeeds")))
+			os.Exit(1)
+		}
+		return
+	}
 }

@@ -37,7 +37,6 @@ func TestScript(t *testing.T) {
 			"netns": netnsCommand, "lan": lanCommand, "hosts": hostsCommand, "cni": cniCommand,
 			"serve": serveCommand, "fetch": fetchCommand, "reach": reachCommand,
 			"snapshot": snapshotCommand, "same": sameCommand, "clean": cleanCommand,
-			"eventually": eventuallyCommand,
 		},
 	})
 }
@@ -472,20 +471,4 @@ func (s *scene) clean() error {
 		}
 	}
 	return err
-}
-
-func eventuallyCommand(ts *testscript.TestScript, neg bool, args []string) {
-	if args[0] == "!" {
-		neg, args = true, args[1:]
-	}
-	if args[0] == "exec" {
-		args = args[1:]
-	}
-	var err error
-	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
-		if err = ts.Exec(args[0], args[1:]...); (err == nil) != neg {
-			return
-		}
-	}
-	ts.Fatalf("eventually: %v", err)
 }
