@@ -6,6 +6,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
@@ -29,6 +31,7 @@ type Service struct {
 
 	looking sync.Mutex // of what one Look at a time uses
 	catalog *zone.Catalog
+	lost    map[owner.Mark]loss // the records that went lately
 	failed  map[string]failure
 
 	mu      sync.Mutex         // of what follows; never held for long, as ADD waits for it
@@ -42,6 +45,16 @@ type failure struct {
 	at   time.Time
 }
 
+// A loss is a record that has gone, and since when.
+type loss struct {
+	record *zone.Record
+	at     time.Time
+}
+
+// memory is how long a record that has gone may turn out to have been the first of
+// all: who deletes the whole directory deletes one file after the other.
+const memory = 10 * time.Second
+
 // retry is how long a container that cannot be served is left alone.
 const retry = 5 * time.Second
 
@@ -51,6 +64,7 @@ func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
 	return &Service{
 		store: store, reader: store.Reader(), out: newForwarder(log, resolvConf), log: newLimitedLog(log),
 		catalog: zone.NewCatalog(), servers: map[string]*server{}, failed: map[string]failure{},
+		lost: map[owner.Mark]loss{},
 	}
 }
 
@@ -100,10 +114,12 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 func (s *Service) learn(found map[string][]*zone.Record, all bool) map[string]uint64 {
 	inodes := make(map[string]uint64, len(found))
 	for name, records := range found {
+		s.miss(name, records)
 		records, inodes[name] = living(records)
 		s.catalog.Set(name, records)
 	}
 	if all {
+		maps.DeleteFunc(s.lost, func(_ owner.Mark, l loss) bool { return time.Since(l.at) > memory })
 		remote, err := s.reader.Remote()
 		if err != nil {
 			s.log.warn("names of other hosts", "error", err)
@@ -111,6 +127,18 @@ func (s *Service) learn(found map[string][]*zone.Record, all bool) map[string]ui
 		s.catalog.SetRemote(remote)
 	}
 	return inodes
+}
+
+// miss takes note of the records that a container has no more, or has again.
+func (s *Service) miss(container string, records []*zone.Record) {
+	if v := s.catalog.View(container); v != nil {
+		for _, r := range v.Records {
+			s.lost[r.Mark] = loss{r, time.Now()}
+		}
+	}
+	for _, r := range records {
+		delete(s.lost, r.Mark)
+	}
 }
 
 // concerned are the containers that changes at these paths are about: a container's
@@ -175,6 +203,13 @@ func (s *Service) read(ctx context.Context, containers []string) (found map[stri
 		s.restore(ctx, found)
 		if found, _, err = s.reader.Read(); err != nil {
 			return nil, false, err
+		}
+	}
+	if wiped || len(containers) == 0 {
+		for name := range s.catalog.Views() {
+			if _, ok := found[name]; !ok { // it went while a look failed
+				found[name] = nil
+			}
 		}
 	}
 	for m, err := range s.reader.Bad {
@@ -283,15 +318,16 @@ func (s *Service) detach(ctx context.Context, name string, srv *server) {
 // restore writes the records again that somebody has deleted with the whole
 // directory, of attachments that are still there.
 func (s *Service) restore(ctx context.Context, found map[string][]*zone.Record) {
-	for name, v := range s.catalog.Views() {
-		for _, r := range v.Records {
-			again := slices.ContainsFunc(found[name], func(o *zone.Record) bool { return o.Mark == r.Mark })
-			if again || !attached(r) {
-				continue
-			}
-			if err := (zone.Entry{Store: s.store, Record: *r}).Apply(ctx); err != nil {
-				s.log.warn("cannot restore", "mark", r.Mark, "error", err)
-			}
+	for name := range maps.Collect(s.catalog.Views()) {
+		s.miss(name, found[name])
+	}
+	for m, l := range s.lost {
+		if !attached(l.record) {
+			continue
+		}
+		err := (zone.Entry{Store: s.store, Record: *l.record}).Apply(ctx)
+		if err != nil && !errors.Is(err, state.ErrExists) {
+			s.log.warn("cannot restore", "mark", m, "error", err)
 		}
 	}
 }

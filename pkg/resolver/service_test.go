@@ -199,16 +199,22 @@ func TestLookAt(t *testing.T) {
 	if got := w.ask(3, "c0.", "udp"); got != "10.0.0.0" {
 		t.Errorf("c3 asks for c0: %q", got)
 	}
-	if err := os.RemoveAll(w.store.Containers()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	w.h.Run("ip", "-n", "c1", "link", "add", "eth0", "type", "bridge")
 	w.h.Run("ip", "-n", "c1", "addr", "add", "10.0.0.1/24", "dev", "eth0")
-	look(dir(0))
-	served("all records were deleted at once; of one the address is there", "c1")
+	for _, seen := range []string{dir(0), dir(1)} { // before the directory itself goes
+		if err := os.RemoveAll(seen); err != nil {
+			t.Fatal(err)
+		}
+		look(seen)
+		if err := os.RemoveAll(w.store.Containers()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		look(dir(0))
+		served("all records were deleted; of one the address is there", "c1")
+	}
 }
 
 // A query that comes before the names are known waits for them.
