@@ -237,8 +237,8 @@ func overlayCases() []testnet.Case {
 				"ip route replace 10.1.2.0/24 via 10.1.2.1 dev vx1 onlink":                "src",
 			}},
 		{Resource: route.Unreachable{Dst: prefix("10.1.0.0/16")}, Role: state.Ensure, Breaks: map[string]string{
-			"ip route del unreachable 10.1.0.0/16":                                                "absent",
-			"ip route del unreachable 10.1.0.0/16; ip route add unreachable 10.1.0.0/16 metric 7": "absent",
+			"ip route del unreachable 10.1.0.0/16 metric 4294967295":                    "absent",
+			"ip route flush 10.1.0.0/16; ip route add unreachable 10.1.0.0/16 metric 7": "absent",
 		}},
 		{Resource: route.Unreachable{Dst: prefix("fd00:1::/48")}, Role: state.Ensure, Breaks: map[string]string{
 			"ip -6 route del unreachable fd00:1::/48": "absent",
