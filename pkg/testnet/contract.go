@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -52,7 +53,8 @@ func Contract(t *testing.T, h *Host, c Case) {
 	}
 	c.apply(t, "the first")
 	c.again(t, h)
-	for command, want := range c.Breaks {
+	for _, command := range slices.Sorted(maps.Keys(c.Breaks)) {
+		want := c.Breaks[command]
 		h.Run("sh", "-c", command)
 		c.differs(t, command, want)
 		c.mend(t, command)
