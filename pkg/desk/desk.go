@@ -20,7 +20,7 @@ import (
 
 const (
 	maxLine = 4096            // bytes of a question
-	slow    = 5 * time.Second // a client that takes longer is left
+	slow    = 5 * time.Second // a client that takes longer to ask is left
 )
 
 // A Desk is the daemon's end.
@@ -32,7 +32,8 @@ type Desk struct {
 
 // New returns a desk at a path that opens with Renew. It gives each question to
 // answer, on a goroutine of its own; what that writes goes to the client, and
-// where it reads, that ends with the client.
+// where it reads, that ends with the client. No call lasts longer than the context
+// of the Renew that opened the socket.
 func New(path string, answer func(ctx context.Context, client io.ReadWriter, question string) error) *Desk {
 	return &Desk{path: path, answer: answer}
 }
@@ -73,14 +74,18 @@ func (d *Desk) serve(ctx context.Context, l net.Listener) {
 		if err != nil {
 			return // closed
 		}
-		go func() {
-			defer func() { _ = c.Close() }()
-			_ = c.SetDeadline(time.Now().Add(slow))
-			line, err := bufio.NewReader(io.LimitReader(c, maxLine)).ReadString('\n')
-			if err == nil {
-				_ = d.answer(ctx, c, strings.TrimSpace(line))
-			}
-		}()
+		go d.attend(ctx, c)
+	}
+}
+
+func (d *Desk) attend(ctx context.Context, c net.Conn) {
+	defer func() { _ = c.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	_ = c.SetDeadline(time.Now().Add(slow))
+	line, err := bufio.NewReader(io.LimitReader(c, maxLine)).ReadString('\n')
+	if err == nil {
+		_ = c.SetDeadline(time.Time{})
+		_ = d.answer(ctx, c, strings.TrimSpace(line))
 	}
 }
 
@@ -92,7 +97,7 @@ func Ask(path, question string, patience time.Duration) ([]byte, error) {
 		return nil, err
 	}
 	defer c.End()
-	return io.ReadAll(c.c)
+	return io.ReadAll(c)
 }
 
 // A Call is a question that a daemon has been asked.
@@ -110,8 +115,18 @@ func Begin(path, question string, patience time.Duration) (*Call, error) {
 	return &Call{c}, nil
 }
 
-// Line waits for a line of the answer.
-func (c *Call) Line() (string, error) { return bufio.NewReader(c.c).ReadString('\n') }
+// Line waits for a line, which is all of the answer.
+func (c *Call) Line() (string, error) { return bufio.NewReader(c).ReadString('\n') }
+
+// Read waits for a part of the answer. The error wraps os.ErrDeadlineExceeded where
+// patience was too short.
+func (c *Call) Read(b []byte) (int, error) {
+	n, err := c.c.Read(b)
+	if errors.Is(err, unix.EAGAIN) { // see socket(7) on SO_RCVTIMEO
+		err = &os.PathError{Op: "read", Path: c.c.Name(), Err: os.ErrDeadlineExceeded}
+	}
+	return n, err
+}
 
 // End ends the call, which the daemon notices.
 func (c *Call) End() { _ = c.c.Close() }

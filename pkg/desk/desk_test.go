@@ -56,7 +56,7 @@ func TestPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]error{
-		mute: unix.EAGAIN, dead: unix.ECONNREFUSED, filepath.Join(t.TempDir(), "none"): os.ErrNotExist,
+		mute: os.ErrDeadlineExceeded, dead: unix.ECONNREFUSED, filepath.Join(t.TempDir(), "none"): os.ErrNotExist,
 	} {
 		start := time.Now()
 		if _, err := Ask(path, "what?", patience); !errors.Is(err, want) || time.Since(start) > time.Second {
@@ -91,5 +91,22 @@ func TestCall(t *testing.T) {
 	case <-ended:
 	case <-time.After(5 * time.Second):
 		t.Error("the daemon has not noticed")
+	}
+}
+
+// With the daemon its calls end, whatever they wait for.
+func TestEnd(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	d := New(filepath.Join(t.TempDir(), "sock"), func(_ context.Context, client io.ReadWriter, _ string) error {
+		stop()
+		_, err := io.Copy(io.Discard, client)
+		return err
+	})
+	if err := d.Renew(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if got, err := Ask(d.path, "hold", 5*time.Second); err != nil || len(got) > 0 {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -1,8 +1,6 @@
 package overlay
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,7 +17,7 @@ import (
 // choose sees to it that the addresses which the runtime asks for are this host's,
 // and returns those that are in no block which containers get theirs from. Where
 // there are none of these it asks nobody.
-func (c *Config) choose(ctx context.Context, r *cni.Request) (chosen []netip.Addr, err error) {
+func (c *Config) choose(r *cni.Request) (chosen []netip.Addr, err error) {
 	if r.Owner.ContainerID == "" {
 		return nil, nil // STATUS
 	}
@@ -44,7 +42,7 @@ func (c *Config) choose(ctx context.Context, r *cni.Request) (chosen []netip.Add
 		return nil, err
 	}
 	if c.Etcd != nil {
-		err = c.claim(ctx, chosen)
+		err = c.claim(chosen)
 	}
 	return chosen, err
 }
@@ -124,10 +122,10 @@ func (c *Config) completeChosen(a *cni.Attachment) {
 	}
 }
 
-// A request is what a plugin tells the daemon by its socket.
+// A request is what a plugin tells the daemon at its desk.
 type request struct {
 	// Claim are addresses that a container has chosen. They are this host's as
-	// long as they are leased, and until the connection ends.
+	// long as they are leased, and until the call ends.
 	Claim []netip.Addr `json:"claim,omitempty"`
 	// Anew has it look at the list of hosts again before it answers.
 	Anew bool `json:"anew,omitempty"`
@@ -140,19 +138,19 @@ type answer struct {
 	Refused string           `json:"refused,omitempty"` // any other reason
 }
 
-// claim has the daemon claim addresses. The connection stays, and with it the
-// claim, until this process has ended: by then they are leased, or ADD has failed.
-func (c *Config) claim(ctx context.Context, addrs []netip.Addr) error {
+// claim has the daemon claim addresses. The call goes on, and with it the claim,
+// until this process has ended: by then they are leased, or ADD has failed.
+func (c *Config) claim(addrs []netip.Addr) error {
 	again := func(err error) error {
 		return cni.Errorf(cni.CodeTryAgain, "addresses %v are in no block of this host, and have to be claimed by the daemon: %w; is \"vxlan-overlay daemon\" running for this network?", addrs, err)
 	}
-	conn, err := c.ask(ctx, claimFor, request{Claim: addrs})
+	call, err := c.ask(claimFor, request{Claim: addrs})
 	if err != nil {
 		return again(err)
 	}
-	c.daemon = conn
-	var said answer
-	if err := json.NewDecoder(conn).Decode(&said); err != nil {
+	c.daemon = call
+	said, err := listen(call)
+	if err != nil {
 		return again(fmt.Errorf("no answer within %v: %w", claimFor, err))
 	}
 	switch {

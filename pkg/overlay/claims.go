@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,34 +32,31 @@ type claims struct {
 	began   time.Time
 }
 
-// answer tells who connects to the socket what is true when nothing is under way,
-// after it has done what he asks for.
-func (d *Daemon) answer(ctx context.Context, conn net.Conn) {
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(askFor))
+// answer tells a client what is true when nothing is under way, after it has done
+// what he asks for.
+func (d *Daemon) answer(ctx context.Context, client io.ReadWriter, question string) error {
 	var r request
-	if err := json.NewDecoder(conn).Decode(&r); err != nil {
-		return
+	if err := json.Unmarshal([]byte(question), &r); err != nil {
+		return err
 	}
 	if r.Claim == nil && !r.Anew {
 		d.mu.Lock()
 		known := d.known
 		d.mu.Unlock()
-		_ = json.NewEncoder(conn).Encode(answer{State: known})
-		return
+		return json.NewEncoder(client).Encode(answer{State: known})
 	}
 	c := &claim{addrs: r.Claim, done: make(chan answer, 1)}
 	if !d.between(ctx, func() { d.asking = append(d.asking, c) }) {
-		return
+		return ctx.Err()
 	}
 	select {
 	case <-ctx.Done():
+		return ctx.Err()
 	case said := <-c.done:
-		_ = conn.SetDeadline(time.Time{})
-		_ = json.NewEncoder(conn).Encode(said)
-		_, _ = io.Copy(io.Discard, conn) // until the process at the other end is no more
+		err := json.NewEncoder(client).Encode(said)
+		_, readErr := io.Copy(io.Discard, client) // until the process at the other end is no more
 		d.between(ctx, func() { delete(d.holding, c) })
+		return errors.Join(err, readErr)
 	}
 }
 

@@ -5,7 +5,6 @@ package overlay
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/desk"
 	"github.com/dockyard-cni/dockyard/pkg/nft"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/segment"
@@ -40,9 +40,9 @@ type Config struct {
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
 	resting  []netip.Prefix
-	checking bool     // what a daemon keeps
-	daemon   net.Conn // that keeps what it has claimed for this container
-	fault    string   // why checksums are not left to the hardware, if that is so
+	checking bool       // what a daemon keeps
+	daemon   *desk.Call // that keeps what it has claimed for this container
+	fault    string     // why checksums are not left to the hardware, if that is so
 }
 
 // Etcd is where the hosts of a network meet, and how they share its subnets.

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dockyard-cni/dockyard/pkg/desk"
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/state"
@@ -89,9 +88,8 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err != nil {
 		return err
 	}
-	if err = d.serve(ctx); err != nil {
-		return err
-	}
+	counter := desk.New(d.c.socketFile(), d.answer)
+	defer counter.Close()
 	leases, err := watch.Dir(ctx, d.leaseDir(), d.log)
 	if err != nil {
 		return err
@@ -104,7 +102,7 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 		look, check := all || d.looks.isDue(now), d.checks.isDue(now) || now.Sub(d.checked) >= d.confirmEvery()
 		if look || check {
 			next = now.Add(d.confirmEvery())
-			if err = d.round(ctx, look, check); err != nil && ctx.Err() == nil {
+			if err = errors.Join(counter.Renew(ctx), d.round(ctx, look, check)); err != nil && ctx.Err() == nil {
 				d.log.Error("not converged", "error", err)
 				next = now.Add(retry)
 			}
@@ -294,35 +292,6 @@ func (d *Daemon) publish(problem error) error {
 		return errors.Join(problem, os.Rename(path+".new", path))
 	}
 	return errors.Join(problem, os.Chtimes(path, d.contact, d.contact))
-}
-
-// serve answers those who connect to the socket, root alone.
-func (d *Daemon) serve(ctx context.Context) error {
-	path := d.c.socketFile()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return err
-	}
-	go func() {
-		<-ctx.Done()
-		_ = l.Close() // which removes the file
-	}()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go d.answer(ctx, conn)
-		}
-	}()
-	return nil
 }
 
 // Self is this host as the store is to know it.

@@ -27,7 +27,7 @@ func Plugin() cni.Planned {
 
 // Allot implements cni.Allotter: addresses come from this host's blocks, unless
 // the configuration has ranges of its own, or the container its choice.
-func (c *Config) Allot(ctx context.Context, r *cni.Request) (json.RawMessage, error) {
+func (c *Config) Allot(_ context.Context, r *cni.Request) (json.RawMessage, error) {
 	if err := c.locate(); err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (c *Config) Allot(ctx context.Context, r *cni.Request) (json.RawMessage, er
 	if ipam["ranges"] != nil || ipam["type"] != "host-local" {
 		return r.IPAM, nil
 	}
-	chosen, err := c.choose(ctx, r)
+	chosen, err := c.choose(r)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 		return err
 	}
 	if c.checking = a.Checking && (c.Etcd != nil || c.PeersFile != ""); c.checking {
-		if err := c.await(ctx); err != nil {
+		if err := c.await(); err != nil {
 			return err
 		}
 	}
@@ -198,8 +198,8 @@ func (c *Config) underlayLink() string {
 func (c *Config) others() state.Set {
 	s := c.leads()
 	if c.checking {
-		s.Renew = func(ctx context.Context) ([]state.Resource, error) {
-			err := c.await(ctx)
+		s.Renew = func(context.Context) ([]state.Resource, error) {
+			err := c.await()
 			return c.leads().Want, err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/desk"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 )
 
@@ -117,32 +117,33 @@ func (c *Config) Limited(context.Context) error {
 
 // await lets the daemon finish what it is about, and takes its word for which
 // hosts there are. If it is away, its last word counts.
-func (c *Config) await(ctx context.Context) error {
-	conn, err := c.ask(ctx, askFor, request{Anew: c.PeersFile != ""})
+func (c *Config) await() error {
+	call, err := c.ask(askFor, request{Anew: c.PeersFile != ""})
 	if err != nil {
 		return nil //nolint:nilerr // as said
 	}
-	defer func() { _ = conn.Close() }()
-	var said answer
-	if err := json.NewDecoder(conn).Decode(&said); err != nil {
+	defer call.End()
+	said, err := listen(call)
+	if err != nil {
 		return fmt.Errorf("%s: the daemon does not answer: %w", c.socketFile(), err)
 	}
 	c.adopt(said.State)
 	return nil
 }
 
-// ask tells the daemon something. Its answer comes by the connection, within the
-// time given.
-func (c *Config) ask(ctx context.Context, within time.Duration, r request) (net.Conn, error) {
-	var d net.Dialer
-	d.Timeout = within
-	conn, err := d.DialContext(ctx, "unix", c.socketFile())
+// ask tells the daemon something. Its answer comes by the call.
+func (c *Config) ask(patience time.Duration, r request) (*desk.Call, error) {
+	question, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(within))
-	if err := json.NewEncoder(conn).Encode(r); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	return desk.Begin(c.socketFile(), string(question), patience)
+}
+
+func listen(call *desk.Call) (said answer, err error) {
+	line, err := call.Line()
+	if err == nil {
+		err = json.Unmarshal([]byte(line), &said)
 	}
-	return conn, nil
+	return said, err
 }
