@@ -4,7 +4,6 @@ package integration
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -53,7 +51,7 @@ func (r run) Run() int {
 }
 
 // eventually is a program that runs another until it succeeds, or fails if "!" is
-// before it, for half a minute at most. It prints what the last run printed: a
+// before it, for as long as testnet.Patience. It prints what the last run printed: a
 // script's log with all of them would hide what went wrong.
 func eventually() {
 	args := os.Args[1:]
@@ -64,21 +62,24 @@ func eventually() {
 	if args[0] == "exec" {
 		args = args[1:]
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		var stdout, stderr bytes.Buffer
+	var stdout, stderr bytes.Buffer
+	err := testnet.Until(testnet.Patience, func() error {
+		stdout.Reset()
+		stderr.Reset()
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err := cmd.Run()
-		as := (err != nil) == failure
-		if !as && time.Now().Before(deadline) {
-			continue
+		if failure && err == nil {
+			return errors.New("it still succeeds")
+		} else if failure {
+			return nil
 		}
-		os.Stdout.Write(stdout.Bytes())
-		os.Stderr.Write(stderr.Bytes())
-		if !as {
-			fmt.Fprintln(os.Stderr, "eventually:", cmp.Or(err, errors.New("it still succeeds")))
-			os.Exit(1)
-		}
-		return
+		return err
+	})
+	os.Stdout.Write(stdout.Bytes())
+	os.Stderr.Write(stderr.Bytes())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "eventually:", err)
+		os.Exit(1)
 	}
 }

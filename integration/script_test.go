@@ -464,11 +464,7 @@ func (s *scene) clean() error {
 		s.h.DeleteContainer(ns)
 	}
 	s.namespaces = nil
-	var err error
-	for start := time.Now(); time.Since(start) < 5*time.Second; { // the kernel ends a namespace in its own time
-		if err = testnet.SharedOnly(s.pristine, s.h.Snapshot(), s.everAdded...); err == nil {
-			return nil
-		}
-	}
-	return err
+	return testnet.Until(5*time.Second, func() error { // the kernel ends a namespace in its own time
+		return testnet.SharedOnly(s.pristine, s.h.Snapshot(), s.everAdded...)
+	})
 }

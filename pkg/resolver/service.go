@@ -84,8 +84,9 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 	if err != nil {
 		return err
 	}
-	inodes := s.learn(found, all || wiped)
-	there := s.there(found, all || wiped)
+	all = all || wiped
+	inodes := s.learn(found, all)
+	there := s.there(found, all)
 	// A namespace lives as long as our sockets are in it, so it is the path that
 	// tells whether the container does.
 	for name, srv := range there {
@@ -133,7 +134,9 @@ func (s *Service) learn(found map[string][]*zone.Record, all bool) map[string]ui
 func (s *Service) miss(container string, records []*zone.Record) {
 	if v := s.catalog.View(container); v != nil {
 		for _, r := range v.Records {
-			s.lost[r.Mark] = loss{r, time.Now()}
+			if !slices.Contains(records, r) {
+				s.lost[r.Mark] = loss{r, time.Now()}
+			}
 		}
 	}
 	for _, r := range records {
@@ -318,7 +321,7 @@ func (s *Service) detach(ctx context.Context, name string, srv *server) {
 // restore writes the records again that somebody has deleted with the whole
 // directory, of attachments that are still there.
 func (s *Service) restore(ctx context.Context, found map[string][]*zone.Record) {
-	for name := range maps.Collect(s.catalog.Views()) {
+	for name := range s.catalog.Views() {
 		s.miss(name, found[name])
 	}
 	for m, l := range s.lost {
