@@ -28,6 +28,11 @@ type Host struct {
 	procs    []*exec.Cmd
 }
 
+// A thread that entered a host ends with its goroutine, and so lets go of the
+// host's namespaces, but for the thread a program began with, which Go parks until
+// the program's end. It is kept for the main goroutine, which enters nothing.
+func init() { runtime.LockOSThread() }
+
 // New moves the calling goroutine into a new host; commands that it starts are
 // born there. The goroutine keeps its thread, which ends with it, so New is for
 // the goroutine of a test, once. Other goroutines enter with Do.

@@ -35,3 +35,19 @@ func TestHostIsPrivate(t *testing.T) {
 		t.Error("the test's own goroutine is not in the host's mount namespace:", err)
 	}
 }
+
+// The thread that a program begins with does not end before the program, so a
+// namespace that it was in would not either.
+func TestFirstThreadStaysOutside(t *testing.T) {
+	outside, err := os.Readlink("/proc/self/ns/net") // the first thread's, whichever reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := New(t)
+	for range 1000 {
+		h.Do(func() {})
+	}
+	if now, err := os.Readlink("/proc/self/ns/net"); err != nil || now != outside {
+		t.Errorf("the first thread is in %s now, want %s (%v)", now, outside, err)
+	}
+}
