@@ -63,7 +63,7 @@ func eventually() {
 		args = args[1:]
 	}
 	var stdout, stderr bytes.Buffer
-	err := testnet.Until(testnet.Patience, func() error {
+	err := testnet.Until(func() error {
 		stdout.Reset()
 		stderr.Reset()
 		cmd := exec.Command(args[0], args[1:]...)

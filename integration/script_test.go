@@ -325,24 +325,22 @@ func (s *scene) ask(ns, network, address string, within time.Duration) (string, 
 	return strings.TrimSpace(string(out)), err
 }
 
-// patience is for what must work, on a busy machine; denial for what must not: a
-// refusal or a drop. An emulated machine is slower by ten times.
-var patience, denial = waits()
-
-func waits() (patience, denial time.Duration) {
+// denial is how long tests look at what must not work: a refusal or a drop. An
+// emulated machine is slower by ten times.
+func denial() time.Duration {
 	if left != "" {
-		return 50 * time.Second, 3 * time.Second
+		return 3 * time.Second
 	}
-	return 5 * time.Second, 600 * time.Millisecond
+	return 600 * time.Millisecond
 }
 
 func fetchCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: fetch NS tcp|udp ADDRESS:PORT")
 	}
-	within := patience
+	within := testnet.Patience
 	if neg {
-		within = denial
+		within = denial()
 	}
 	answer, err := of(ts).ask(args[0], args[1], args[2], within)
 	fmt.Fprintln(ts.Stdout(), answer)
@@ -388,9 +386,9 @@ func reachCommand(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (s *scene) reach(from, network, address, want string) error {
-	within := patience
+	within := testnet.Patience
 	if want == "blocked" {
-		within = denial
+		within = denial()
 	}
 	got, err := s.ask(from, network, address, within)
 	switch {
@@ -464,7 +462,7 @@ func (s *scene) clean() error {
 		s.h.DeleteContainer(ns)
 	}
 	s.namespaces = nil
-	return testnet.Until(5*time.Second, func() error { // the kernel ends a namespace in its own time
+	return testnet.Until(func() error { // the kernel ends a namespace in its own time
 		return testnet.SharedOnly(s.pristine, s.h.Snapshot(), s.everAdded...)
 	})
 }

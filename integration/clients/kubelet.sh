@@ -67,8 +67,6 @@ spec:
 CONF
 }
 
-patience=150 # kubelet does things in its own time
-
 step "static pods with host ports and limits"
 pod web 18080
 pod second 18081

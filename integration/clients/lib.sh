@@ -31,8 +31,8 @@ need() {
 }
 
 # wants pattern command...: the command's output must match, in one of so many
-# tries, five a second: servers in containers take a moment.
-patience=25
+# tries, five a second: servers in containers take a moment, a busy machine more.
+patience=300
 wants() {
     local pattern=$1 out="" try
     shift

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
 )
 
 // open has a desk answer at a path of the test's own.
@@ -31,7 +33,7 @@ func TestAsk(t *testing.T) {
 		_, err := client.Write(append([]byte(question+"\n"), long...))
 		return err
 	})
-	got, err := Ask(path, "what?", time.Second)
+	got, err := Ask(path, "what?", testnet.Patience)
 	if err != nil || !bytes.Equal(got, append([]byte("what?\n"), long...)) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
@@ -59,7 +61,7 @@ func TestPatience(t *testing.T) {
 		mute: os.ErrDeadlineExceeded, dead: unix.ECONNREFUSED, filepath.Join(t.TempDir(), "none"): os.ErrNotExist,
 	} {
 		start := time.Now()
-		if _, err := Ask(path, "what?", patience); !errors.Is(err, want) || time.Since(start) > time.Second {
+		if _, err := Ask(path, "what?", patience); !errors.Is(err, want) || time.Since(start) > testnet.Patience {
 			t.Errorf("%v after %v, want %v", err, time.Since(start), want)
 		}
 	}
@@ -74,7 +76,7 @@ func TestCall(t *testing.T) {
 		close(ended)
 		return nil
 	})
-	c, err := Begin(path, "hold", time.Second)
+	c, err := Begin(path, "hold", testnet.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func TestCall(t *testing.T) {
 	c.End()
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(testnet.Patience):
 		t.Error("the daemon has not noticed")
 	}
 }
@@ -106,7 +108,7 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if got, err := Ask(d.path, "hold", 5*time.Second); err != nil || len(got) > 0 {
+	if got, err := Ask(d.path, "hold", testnet.Patience); err != nil || len(got) > 0 {
 		t.Errorf("%q, %v", got, err)
 	}
 }

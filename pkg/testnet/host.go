@@ -213,21 +213,22 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 	return err
 }
 
-// Patience is how long tests wait for what is not promised by any time.
-const Patience = 10 * time.Second
+// Patience is how long tests wait for what is not promised by any time: long, as
+// busy and emulated machines take theirs, and only who fails waits for all of it.
+const Patience = time.Minute
 
 // Eventually waits until f gives no error: for what the kernel does behind our
 // back, such as the end of a network namespace.
 func Eventually(t testing.TB, f func() error) {
 	t.Helper()
-	if err := Until(Patience, f); err != nil {
+	if err := Until(f); err != nil {
 		t.Fatalf("after %v: %v", Patience, err)
 	}
 }
 
-// Until calls f until it gives no error, or its last one after a time.
-func Until(limit time.Duration, f func() error) (err error) {
-	for start := time.Now(); time.Since(start) < limit; time.Sleep(5 * time.Millisecond) {
+// Until calls f until it gives no error, or its last one after Patience.
+func Until(f func() error) (err error) {
+	for start := time.Now(); time.Since(start) < Patience; time.Sleep(5 * time.Millisecond) {
 		if err = f(); err == nil {
 			return nil
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
@@ -36,7 +37,7 @@ func (b *board) hear(t *testing.T) map[string]string {
 	select {
 	case own := <-b.said:
 		return own
-	case <-time.After(5 * time.Second):
+	case <-time.After(testnet.Patience):
 		t.Fatal("nothing is said")
 	}
 	return nil

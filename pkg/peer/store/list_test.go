@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
 )
 
 // awaitChange returns when a store wakes who looks.
@@ -18,7 +19,7 @@ func awaitChange(t *testing.T, s *Store) {
 	t.Helper()
 	select {
 	case <-s.Changed():
-	case <-time.After(5 * time.Second):
+	case <-time.After(testnet.Patience):
 		t.Fatal("nobody is woken")
 	}
 }

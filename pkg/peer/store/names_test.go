@@ -10,6 +10,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
 )
 
 func say(t *testing.T, s *Store, own map[string]string) map[netip.Addr][]string {
@@ -62,7 +64,7 @@ func TestNames(t *testing.T) {
 	}
 	select {
 	case <-b.NamesChanged():
-	case <-time.After(5 * time.Second):
+	case <-time.After(testnet.Patience):
 		t.Error("b is not woken")
 	}
 	if got := say(t, b, nil)[a.Self.Address]; !slices.Equal(got, []string{"another"}) {

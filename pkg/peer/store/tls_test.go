@@ -17,6 +17,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/dockyard-cni/dockyard/pkg/testnet"
 )
 
 // An authority signs certificates; its own is in the file ca.
@@ -151,7 +153,11 @@ func judge(t *testing.T, a Access, want string) {
 	client, err := Dial(a)
 	if err == nil {
 		defer func() { _ = client.Close() }()
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		patience := testnet.Patience
+		if want != "" {
+			patience = 3 * time.Second // etcd's client tries again for as long as it may
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		s := member(t, client, 1)
 		if _, err = s.Look(ctx); err == nil {
