@@ -31,7 +31,7 @@ type Host struct {
 // A thread that entered a host ends with its goroutine, and so lets go of the
 // host's namespaces, but for the thread a program began with, which Go parks until
 // the program's end. It is kept for the main goroutine, which enters nothing.
-func init() { runtime.LockOSThread() }
+func init() { runtime.LockOSThread() } //nolint:gochecknoinits // in main it may be too late
 
 // New moves the calling goroutine into a new host; commands that it starts are
 // born there. The goroutine keeps its thread, which ends with it, so New is for
