@@ -13,10 +13,6 @@ import (
 
 const netnsDir = "/run/netns"
 
-// The thread that a program began with does not end with a goroutine, so none that
-// enters a namespace may run on it.
-func init() { runtime.LockOSThread() } //nolint:gochecknoinits // in main it may be too late
-
 // host is a network namespace with a thread that lives in it. Processes that
 // the thread starts live there too, which is how plugins get onto this host.
 type host struct{ work chan func() }
