@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/backend"
+	"github.com/dockyard-cni/dockyard/pkg/dad"
 	"github.com/dockyard-cni/dockyard/pkg/firewalld"
 	"github.com/dockyard-cni/dockyard/pkg/iptables"
 	"github.com/dockyard-cni/dockyard/pkg/link"
@@ -18,6 +19,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/peer"
 	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/shape"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
@@ -61,7 +63,7 @@ func cases(c1 *netns.NS) []testnet.Case {
 }
 
 func linkCases(c1 *netns.NS) []testnet.Case {
-	limit := link.Limit{Rate: 8_000_000, Burst: 1<<32 - 1}
+	limit := shape.Limit{Rate: 8_000_000, Burst: 1<<32 - 1}
 	veth := link.Veth{Host: "veth0", Bridge: "br0", NS: c1, Peer: "eth0", MAC: mac, MTU: 1400, Mark: mark}
 	return []testnet.Case{
 		{Resource: link.Bridge{Name: "br0", MTU: 1400}, Role: state.Ensure, Breaks: map[string]string{
@@ -97,21 +99,21 @@ func linkCases(c1 *netns.NS) []testnet.Case {
 			"ip link del br0.100":                  "absent",
 			"bridge vlan del dev br0 vid 100 self": "VLAN 100",
 		}},
-		{Resource: link.TBF{Link: "v0", Limit: limit}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
+		{Resource: shape.TBF{Link: "v0", Limit: limit}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
 			"tc qdisc del dev v0 root": "absent",
 			"tc qdisc replace dev v0 root handle d0c: tbf rate 9mbit burst 100k latency 25ms": "rate",
 		}},
-		{Resource: link.IFB{Name: "ifb7", MTU: "v0", Limit: limit, Mark: mark}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
+		{Resource: shape.IFB{Name: "ifb7", MTU: "v0", Limit: limit, Mark: mark}, Role: state.Own, Setup: bridged, Breaks: map[string]string{
 			"tc qdisc del dev ifb7 root": "no qdisc tbf",
 			"ip link set ifb7 down":      "down",
 			"ip link set ifb7 alias ''":  "alias",
 			"ip link del ifb7":           "absent",
 		}},
-		{Resource: link.Redirect{Link: "v0", Through: "ifb8"}, Role: state.Own, Setup: bridged + "; ip link add ifb8 up type ifb", Breaks: map[string]string{
+		{Resource: shape.Redirect{Link: "v0", Through: "ifb8"}, Role: state.Own, Setup: bridged + "; ip link add ifb8 up type ifb", Breaks: map[string]string{
 			"tc qdisc del dev v0 ingress":  "absent",
 			"tc filter del dev v0 ingress": "absent",
 		}},
-		{Resource: link.Announce{NS: netns.Host(), Link: "v1"}, Role: state.Ensure, Unseen: true, Setup: bridged},
+		{Resource: dad.Announce{NS: netns.Host(), Link: "v1"}, Role: state.Ensure, Unseen: true, Setup: bridged},
 	}
 }
 
@@ -158,9 +160,9 @@ func parentCases(c1 *netns.NS) []testnet.Case {
 			inC1 + "ip link set eth0 type ipvlan mode l2": "mode",
 			inC1 + "ip link del eth0":                     "absent",
 		}},
-		{Resource: link.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}, Wait: time.Millisecond},
+		{Resource: dad.Probe{NS: netns.Host(), Link: "v1", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")}, Wait: time.Millisecond},
 			Role: state.Ensure, Unseen: true, Setup: bridged},
-		{Resource: link.Announce{NS: netns.Host(), Link: "v1", ARP: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}, Role: state.Ensure, Unseen: true, Setup: bridged},
+		{Resource: dad.Announce{NS: netns.Host(), Link: "v1", ARP: []netip.Addr{netip.MustParseAddr("10.1.0.2")}}, Role: state.Ensure, Unseen: true, Setup: bridged},
 		{Resource: link.Neighbors{NS: netns.Host(), Link: "v1", PeerNS: netns.Host(), Peer: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}},
 			Role: state.Ensure, Before: "10.1.0.2", Setup: bridged + "; " + eth0, Breaks: map[string]string{
 				"ip neigh del 10.1.0.2 dev v1":                                            "10.1.0.2",

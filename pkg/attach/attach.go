@@ -12,6 +12,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/dad"
 	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
@@ -28,7 +29,7 @@ type Options struct {
 	DAD route.DAD
 	// Probe asks for who has one of the addresses, by the container's link
 	// unless it names another. If it waits for no time, nobody is asked.
-	Probe    link.Probe
+	Probe    dad.Probe
 	Announce bool // tell the neighbours who has the addresses now
 	// Fixed says that the hardware address cannot be set, so that the kernel does
 	// not announce at our wish.
@@ -57,7 +58,7 @@ func Plan(p *state.Plan, a *cni.Attachment, o Options) {
 	announce(p, a, o)
 }
 
-func probe(p *state.Plan, a *cni.Attachment, ask link.Probe) {
+func probe(p *state.Plan, a *cni.Attachment, ask dad.Probe) {
 	if ask.Link == "" {
 		ask.NS, ask.Link = a.NetNS, a.Owner.IfName
 	}
@@ -70,7 +71,7 @@ func probe(p *state.Plan, a *cni.Attachment, ask link.Probe) {
 }
 
 func announce(p *state.Plan, a *cni.Attachment, o Options) {
-	say := link.Announce{NS: a.NetNS, Link: a.Owner.IfName, Port: o.Port}
+	say := dad.Announce{NS: a.NetNS, Link: a.Owner.IfName, Port: o.Port}
 	if o.Fixed {
 		say.ARP = ipv4(a)
 	}

@@ -46,7 +46,7 @@ func (b Bridge) String() string {
 
 // Observe implements state.Resource.
 func (b Bridge) Observe(context.Context) (state.Diff, error) {
-	_, l, err := find(netns.Host(), b.Name)
+	_, l, err := Find(netns.Host(), b.Name)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -54,7 +54,7 @@ func (b Bridge) Observe(context.Context) (state.Diff, error) {
 	if !ok {
 		return state.Differ("type", l.Type(), "bridge"), nil
 	}
-	diffs := []state.Diff{state.Differ("state", upDown(isUp(l)), "up")}
+	diffs := []state.Diff{state.Differ("state", State(l), "up")}
 	if b.Promisc {
 		diffs = append(diffs, state.Differ("promisc", l.Attrs().Promisc > 0, true))
 	}
@@ -117,7 +117,7 @@ func (b Bridge) converge(h *netlink.Handle) error {
 
 // Remove implements state.Resource.
 func (b Bridge) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), b.Name)
+	h, l, err := Find(netns.Host(), b.Name)
 	if err != nil || l == nil {
 		return err
 	}

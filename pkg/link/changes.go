@@ -25,7 +25,7 @@ func Changes(ctx context.Context, names ...string) (<-chan struct{}, error) {
 	}
 	f := filter{}
 	for _, name := range names {
-		if _, l, err := find(netns.Host(), name); err != nil {
+		if _, l, err := Find(netns.Host(), name); err != nil {
 			s.Close()
 			return nil, err
 		} else if f[name] = 0; l != nil {

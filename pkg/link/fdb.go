@@ -132,11 +132,11 @@ func (f FDB) entry() (*netlink.Handle, *netlink.Neigh, error) {
 // FDBs returns the permanent entries of a VXLAN device that lead somewhere. It
 // costs what the device has: the kernel leaves out the entries of others.
 func FDBs(link string) (out []FDB, err error) {
-	_, l, err := find(netns.Host(), link)
+	_, l, err := Find(netns.Host(), link)
 	if err != nil || l == nil {
 		return nil, err
 	}
-	msgs, err := retryDump(func() ([][]byte, error) {
+	msgs, err := RetryDump(func() ([][]byte, error) {
 		// The kernel takes the link from an ifinfomsg here (rtnl_fdb_dump).
 		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 		about := nl.NewIfInfomsg(unix.AF_BRIDGE)

@@ -1,5 +1,5 @@
 // Package link is network links as resources: bridges, veth pairs, bridge
-// ports, sub-interfaces and what they share, limits of what passes. Links are
+// ports, sub-interfaces and what they share. Links are
 // named by (namespace, name) and looked up when used, so a
 // plan that holds one can be made without privilege.
 package link
@@ -20,8 +20,9 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
-// find returns the link of that name; nil where there is none.
-func find(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
+// Find returns the link of that name, nil where there is none, and the handle by
+// which it was looked for.
+func Find(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
 	h, err := ns.Netlink()
 	if err != nil {
 		return nil, nil, err
@@ -34,9 +35,9 @@ func find(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
 	return h, l, err
 }
 
-// mustFind is find for a link that must be there.
-func mustFind(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
-	h, l, err := find(ns, name)
+// MustFind is Find for a link that must be there.
+func MustFind(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) {
+	h, l, err := Find(ns, name)
 	if err == nil && l == nil {
 		err = fmt.Errorf("link %s: no such link", name)
 	}
@@ -45,7 +46,7 @@ func mustFind(ns *netns.NS, name string) (*netlink.Handle, netlink.Link, error) 
 
 // HardwareAddr reads the MAC address and MTU of a link.
 func HardwareAddr(ns *netns.NS, name string) (net.HardwareAddr, int, error) {
-	_, l, err := mustFind(ns, name)
+	_, l, err := MustFind(ns, name)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -54,7 +55,7 @@ func HardwareAddr(ns *netns.NS, name string) (net.HardwareAddr, int, error) {
 
 // Index returns the index of a link in ns.
 func Index(ns *netns.NS, name string) (int, error) {
-	_, l, err := mustFind(ns, name)
+	_, l, err := MustFind(ns, name)
 	if err != nil {
 		return 0, err
 	}
@@ -63,8 +64,9 @@ func Index(ns *netns.NS, name string) (int, error) {
 
 func isUp(l netlink.Link) bool { return l.Attrs().Flags&net.FlagUp != 0 }
 
-func upDown(up bool) string {
-	if up {
+// State returns "up" or "down".
+func State(l netlink.Link) string {
+	if isUp(l) {
 		return "up"
 	}
 	return "down"
@@ -83,16 +85,16 @@ func (u Up) String() string { return fmt.Sprintf("ip %slink set %s up", u.NS, u.
 
 // Observe implements state.Resource.
 func (u Up) Observe(context.Context) (state.Diff, error) {
-	_, l, err := find(u.NS, u.Name)
+	_, l, err := Find(u.NS, u.Name)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
-	return state.Differ("state", upDown(isUp(l)), "up"), nil
+	return state.Differ("state", State(l), "up"), nil
 }
 
 // Apply implements state.Resource.
 func (u Up) Apply(context.Context) error {
-	h, l, err := mustFind(u.NS, u.Name)
+	h, l, err := MustFind(u.NS, u.Name)
 	if err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (u Up) Apply(context.Context) error {
 
 // Remove sets the link down.
 func (u Up) Remove(context.Context) error {
-	h, l, err := find(u.NS, u.Name)
+	h, l, err := Find(u.NS, u.Name)
 	if err != nil || l == nil {
 		return err
 	}
@@ -115,7 +117,7 @@ type Scope struct{ Prefix string }
 // Of costs one lookup by name. The alias is set just after the link is made, so
 // a link without one is taken for the mark's, too: nobody else has its name.
 func (s Scope) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
-	_, l, err := find(netns.Host(), m.Link(s.Prefix))
+	_, l, err := Find(netns.Host(), m.Link(s.Prefix))
 	if err != nil || l == nil {
 		return nil, err
 	}
@@ -131,7 +133,7 @@ func (s Scope) All(context.Context) ([]state.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	links, err := retryDump(h.LinkList)
+	links, err := RetryDump(h.LinkList)
 	if err != nil {
 		return nil, err
 	}
@@ -145,9 +147,9 @@ func (s Scope) All(context.Context) ([]state.Found, error) {
 	return out, nil
 }
 
-// retryDump repeats a listing that a change interrupted: its answer would miss
+// RetryDump repeats a listing that a change interrupted: its answer would miss
 // some objects (netlink(7), NLM_F_DUMP_INTR).
-func retryDump[T any](list func() ([]T, error)) ([]T, error) {
+func RetryDump[T any](list func() ([]T, error)) ([]T, error) {
 	const tries = 10
 	for range tries {
 		out, err := list()

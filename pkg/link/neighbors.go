@@ -53,7 +53,7 @@ func (n Neighbors) command(addr string) string {
 
 // Observe implements state.Resource.
 func (n Neighbors) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(n.NS, n.Link)
+	h, l, err := Find(n.NS, n.Link)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -61,7 +61,7 @@ func (n Neighbors) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	list, err := retryDump(func() ([]netlink.Neigh, error) { return h.NeighList(l.Attrs().Index, 0) })
+	list, err := RetryDump(func() ([]netlink.Neigh, error) { return h.NeighList(l.Attrs().Index, 0) })
 	if err != nil {
 		return state.Same, err
 	}
@@ -81,7 +81,7 @@ func (n Neighbors) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource.
 func (n Neighbors) Apply(context.Context) error {
-	h, l, err := mustFind(n.NS, n.Link)
+	h, l, err := MustFind(n.NS, n.Link)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (n Neighbors) Apply(context.Context) error {
 
 // read looks up the peer's hardware address, and the addresses.
 func (n Neighbors) read() (net.HardwareAddr, []netip.Addr, error) {
-	_, peer, err := mustFind(n.PeerNS, n.Peer)
+	_, peer, err := MustFind(n.PeerNS, n.Peer)
 	if err != nil || n.HostOf == "" {
 		return peerAddress(peer), n.Addrs, err
 	}
@@ -117,11 +117,11 @@ func (n Neighbors) read() (net.HardwareAddr, []netip.Addr, error) {
 // hostAddrs are the addresses by which a link of the host is reached. Temporary
 // ones (RFC 8981) are for going out.
 func hostAddrs(name string) (addrs []string, err error) {
-	h, l, err := find(netns.Host(), name)
+	h, l, err := Find(netns.Host(), name)
 	if err != nil || l == nil {
 		return nil, err
 	}
-	list, err := retryDump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
+	list, err := RetryDump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
 	for _, found := range list {
 		addr, ok := netip.AddrFromSlice(found.IP)
 		addr = addr.Unmap()
@@ -142,7 +142,7 @@ func peerAddress(l netlink.Link) net.HardwareAddr {
 
 // Remove implements state.Resource. What Addrs does not name goes with the link.
 func (n Neighbors) Remove(context.Context) error {
-	h, l, err := find(n.NS, n.Link)
+	h, l, err := Find(n.NS, n.Link)
 	if err != nil || l == nil {
 		return err
 	}

@@ -49,13 +49,13 @@ func (p Parent) Observe(ctx context.Context) (state.Diff, error) {
 	if named(p.Name) != p.Name {
 		return "there is no default route to find the parent by; set master", nil
 	}
-	h, l, err := find(p.NS, p.Name)
+	h, l, err := Find(p.NS, p.Name)
 	if err != nil {
 		return state.Same, err
 	}
 	made := l == nil
 	for on := p.On; l == nil && on != ""; on, _ = base(on) {
-		if h, l, err = find(p.NS, on); err != nil {
+		if h, l, err = Find(p.NS, on); err != nil {
 			return state.Same, err
 		}
 	}

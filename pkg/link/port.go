@@ -26,7 +26,7 @@ func (p Port) String() string {
 
 // Observe implements state.Resource.
 func (p Port) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), p.Link)
+	h, l, err := Find(netns.Host(), p.Link)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -41,7 +41,7 @@ func (p Port) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource.
 func (p Port) Apply(context.Context) error {
-	h, l, err := mustFind(netns.Host(), p.Link)
+	h, l, err := MustFind(netns.Host(), p.Link)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (p IsolatedPort) String() string { return "bridge link set dev " + p.Link +
 
 // Observe implements state.Resource.
 func (p IsolatedPort) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), p.Link)
+	h, l, err := Find(netns.Host(), p.Link)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -81,7 +81,7 @@ func (p IsolatedPort) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource.
 func (p IsolatedPort) Apply(context.Context) error {
-	h, l, err := mustFind(netns.Host(), p.Link)
+	h, l, err := MustFind(netns.Host(), p.Link)
 	if err != nil {
 		return err
 	}

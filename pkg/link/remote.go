@@ -18,7 +18,7 @@ import (
 func remote(id int, m owner.Mark) (netlink.Link, error) {
 	_, name := path.Split(string(m))
 	for _, name := range []string{name, m.Link(temporary), ""} {
-		links, err := retryDump(func() ([]netlink.Link, error) { return lookup(id, name) })
+		links, err := RetryDump(func() ([]netlink.Link, error) { return lookup(id, name) })
 		if err != nil && !gone(err) {
 			return nil, ignoreErrno(err, unix.EINVAL)
 		}

@@ -49,7 +49,7 @@ func (s Settings) String() string {
 // Found returns what a link has now of all that s sets, and the link's index,
 // which is 0 where there is no such link.
 func (s Settings) Found(ns *netns.NS, name string) (found Settings, index int, err error) {
-	_, l, err := find(ns, name)
+	_, l, err := Find(ns, name)
 	if err != nil || l == nil {
 		return found, 0, err
 	}
@@ -95,7 +95,7 @@ func orUnset[T any](v *T) string {
 
 // Set changes a link.
 func (s Settings) Set(ns *netns.NS, name string) error {
-	h, l, err := mustFind(ns, name)
+	h, l, err := MustFind(ns, name)
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (s Shared) ensure(ctx context.Context, made string) error {
 	if s.Kind == "" {
 		return nil // what stands on it fails without it, or may do without
 	}
-	h, l, err := find(netns.Host(), s.Name)
+	h, l, err := Find(netns.Host(), s.Name)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s Shared) create(h *netlink.Handle, made string) error {
 		attrs.HardwareAddr = randomMAC() // set, so that no udev policy changes it
 	}
 	if s.Parent != "" {
-		_, parent, err := mustFind(netns.Host(), s.Parent)
+		_, parent, err := MustFind(netns.Host(), s.Parent)
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func (s Shared) compare(h *netlink.Handle, l netlink.Link) state.Diff {
 
 // observe compares a link that was made for who shares it.
 func (s Shared) observe(ctx context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), s.Name)
+	h, l, err := Find(netns.Host(), s.Name)
 	if err != nil {
 		return state.Same, err
 	}
@@ -184,7 +184,7 @@ func (s Shared) observe(ctx context.Context) (state.Diff, error) {
 	}
 	diff := state.First(s.compare(h, l),
 		state.Differ("alias", l.Attrs().Alias, string(s.mark())),
-		state.Differ("state", upDown(isUp(l)), "up"))
+		state.Differ("state", State(l), "up"))
 	if diff == state.Same {
 		return s.settings().Observe(ctx)
 	}
@@ -193,7 +193,7 @@ func (s Shared) observe(ctx context.Context) (state.Diff, error) {
 
 // remove deletes the link, unless it is somebody else's by now.
 func (s Shared) remove() error {
-	h, l, err := find(netns.Host(), s.Name)
+	h, l, err := Find(netns.Host(), s.Name)
 	if err != nil || l == nil || l.Attrs().Alias != "" && l.Attrs().Alias != string(s.mark()) {
 		return err
 	}

@@ -56,7 +56,7 @@ func (s Sub) String() string {
 // Observe implements state.Resource. It leaves the MTU alone: the tuning plugin
 // may have changed it.
 func (s Sub) Observe(context.Context) (state.Diff, error) {
-	_, l, err := find(s.NS, s.Name)
+	_, l, err := Find(s.NS, s.Name)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -67,7 +67,7 @@ func (s Sub) Observe(context.Context) (state.Diff, error) {
 	if diff != state.Same {
 		return diff, nil
 	}
-	_, parent, err := find(s.ParentNS, s.Parent)
+	_, parent, err := Find(s.ParentNS, s.Parent)
 	if err != nil || parent == nil {
 		return state.Diff("its parent " + s.Parent + " is absent"), err
 	}
@@ -76,11 +76,11 @@ func (s Sub) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource.
 func (s Sub) Apply(ctx context.Context) error {
-	h, parent, err := mustFind(s.ParentNS, s.Parent)
+	h, parent, err := MustFind(s.ParentNS, s.Parent)
 	if err != nil {
 		return err
 	}
-	inside, taken, err := find(s.NS, s.Name)
+	inside, taken, err := Find(s.NS, s.Name)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s Sub) busy(h *netlink.Handle, parent netlink.Link) error {
 		return err
 	}
 	holder := owner.Mark("links in containers that another program made")
-	links, err := retryDump(h.LinkList)
+	links, err := RetryDump(h.LinkList)
 	for _, l := range links {
 		if err == nil && l.Attrs().ParentIndex == parent.Attrs().Index && (l.Type() == Macvlan || l.Type() == Ipvlan || l.Type() == "macvtap") {
 			holder = owner.Mark("the " + l.Type() + " link " + l.Attrs().Name)

@@ -49,7 +49,7 @@ func (v Veth) String() string {
 // Observe implements state.Resource. It leaves the container's MTU alone: the
 // tuning plugin may have changed it.
 func (v Veth) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), v.Host)
+	h, l, err := Find(netns.Host(), v.Host)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -61,7 +61,7 @@ func (v Veth) Observe(context.Context) (state.Diff, error) {
 		state.Differ("type", l.Type(), "veth"),
 		state.Differ("alias", l.Attrs().Alias, string(v.Mark)),
 		state.Differ("master", bridge, v.Bridge),
-		state.Differ("state", upDown(isUp(l)), "up"))
+		state.Differ("state", State(l), "up"))
 	if v.MTU > 0 && diff == state.Same {
 		diff = state.Differ("mtu", l.Attrs().MTU, v.MTU)
 	}
@@ -72,7 +72,7 @@ func (v Veth) Observe(context.Context) (state.Diff, error) {
 }
 
 func (v Veth) observePeer(host netlink.Link) (state.Diff, error) {
-	_, l, err := find(v.NS, v.Peer)
+	_, l, err := Find(v.NS, v.Peer)
 	if err != nil {
 		return state.Same, err
 	}
@@ -81,7 +81,7 @@ func (v Veth) observePeer(host netlink.Link) (state.Diff, error) {
 	}
 	diff := state.Differ("peer's index", l.Attrs().Index, host.Attrs().ParentIndex)
 	if diff == state.Same && v.Down { // Up sets it up, when it has its addresses
-		diff = state.Differ("peer's state", upDown(isUp(l)), "down")
+		diff = state.Differ("peer's state", State(l), "down")
 	}
 	if diff == state.Same && v.MAC != nil && !bytes.Equal(l.Attrs().HardwareAddr, v.MAC) {
 		diff = state.Differ("peer's address", l.Attrs().HardwareAddr.String(), v.MAC.String())
@@ -95,7 +95,7 @@ func (v Veth) Apply(context.Context) error {
 	if err != nil {
 		return err
 	}
-	h, bridge, err := mustFind(netns.Host(), v.Bridge)
+	h, bridge, err := MustFind(netns.Host(), v.Bridge)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (v Veth) explain(err error) error {
 	if !exists(err) {
 		return err
 	}
-	if _, l, findErr := find(v.NS, v.Peer); findErr == nil && l != nil {
+	if _, l, findErr := Find(v.NS, v.Peer); findErr == nil && l != nil {
 		return fmt.Errorf("%s in the container %w; choose another CNI_IFNAME, or DEL what made it", v.Peer, state.ErrExists)
 	}
 	return fmt.Errorf("%s %w", v.Host, state.ErrExists)
@@ -129,7 +129,7 @@ func (v Veth) explain(err error) error {
 
 // Remove implements state.Resource. Removing one end removes the other.
 func (v Veth) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), v.Host)
+	h, l, err := Find(netns.Host(), v.Host)
 	if err != nil || l == nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func vlansOf(h *netlink.Handle, l netlink.Link) (map[int]uint16, error) {
 
 // Observe implements state.Resource.
 func (p PortVLAN) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), p.Link)
+	h, l, err := Find(netns.Host(), p.Link)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -96,7 +96,7 @@ func show(vlans map[int]uint16) string {
 // Apply implements state.Resource. The port is new, so it is in the default VLAN
 // and no other: to read what it is in would be to list every port of the host.
 func (p PortVLAN) Apply(context.Context) error {
-	h, l, err := mustFind(netns.Host(), p.Link)
+	h, l, err := MustFind(netns.Host(), p.Link)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (b BridgeVLAN) String() string {
 
 // Observe implements state.Resource.
 func (b BridgeVLAN) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), b.Name())
+	h, l, err := Find(netns.Host(), b.Name())
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -164,7 +164,7 @@ func (b BridgeVLAN) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource.
 func (b BridgeVLAN) Apply(ctx context.Context) error {
-	h, bridge, err := mustFind(netns.Host(), b.Bridge)
+	h, bridge, err := MustFind(netns.Host(), b.Bridge)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (b BridgeVLAN) Apply(ctx context.Context) error {
 
 // Remove implements state.Resource.
 func (b BridgeVLAN) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), b.Name())
+	h, l, err := Find(netns.Host(), b.Name())
 	if err != nil || l == nil {
 		return err
 	}

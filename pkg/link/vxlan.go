@@ -69,11 +69,11 @@ func (v VXLAN) String() string {
 
 // Observe implements state.Resource.
 func (v VXLAN) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), v.Name)
+	h, l, err := Find(netns.Host(), v.Name)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
-	return state.First(v.differs(h, l), state.Differ("alias", l.Attrs().Alias, string(v.Mark)), state.Differ("state", upDown(isUp(l)), "up")), nil
+	return state.First(v.differs(h, l), state.Differ("alias", l.Attrs().Alias, string(v.Mark)), state.Differ("state", State(l), "up")), nil
 }
 
 // differs compares what a device is made with.
@@ -123,7 +123,7 @@ func linkName(h *netlink.Handle, index int) string {
 
 // Apply implements state.Resource.
 func (v VXLAN) Apply(context.Context) error {
-	h, l, err := find(netns.Host(), v.Name)
+	h, l, err := Find(netns.Host(), v.Name)
 	if err == nil && l != nil {
 		l, err = v.reuse(h, l)
 	}
@@ -167,7 +167,7 @@ func (v VXLAN) add(h *netlink.Handle) (netlink.Link, error) {
 		attrs.MTU = -1
 	}
 	if v.Bridge != "" {
-		_, bridge, err := mustFind(netns.Host(), v.Bridge)
+		_, bridge, err := MustFind(netns.Host(), v.Bridge)
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +175,7 @@ func (v VXLAN) add(h *netlink.Handle) (netlink.Link, error) {
 	}
 	dev := &netlink.Vxlan{LinkAttrs: attrs, VxlanId: v.VNI, Port: v.Port, Learning: v.Learning, SrcAddr: v.Local.AsSlice(), Group: v.Group.AsSlice()}
 	if v.Parent != "" {
-		_, parent, err := mustFind(netns.Host(), v.Parent)
+		_, parent, err := MustFind(netns.Host(), v.Parent)
 		if err != nil {
 			return nil, err
 		}
@@ -215,7 +215,7 @@ func (v vacant) String() string {
 
 // Observe implements state.Resource.
 func (v vacant) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), v.Name)
+	h, l, err := Find(netns.Host(), v.Name)
 	switch {
 	case err != nil:
 		return state.Same, err
@@ -236,7 +236,7 @@ func (v vacant) Remove(context.Context) error { return nil }
 // holder finds who has the VNI: the kernel allows one device of a VNI, port and
 // underlay family on a host.
 func (v VXLAN) holder(h *netlink.Handle) error {
-	links, err := retryDump(h.LinkList)
+	links, err := RetryDump(h.LinkList)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (v VXLAN) held(h *netlink.Handle, l netlink.Link) error {
 
 // Remove implements state.Resource.
 func (v VXLAN) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), v.Name)
+	h, l, err := Find(netns.Host(), v.Name)
 	if err != nil || l == nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/link"
+	"github.com/dockyard-cni/dockyard/pkg/shape"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
@@ -15,7 +16,7 @@ const prefix = "bwp" // of the ifb's name, as with the reference plugin
 // scopes: the limits of a link go with it; so they are looked for only on the
 // links that bridge names, which may outlive a failed ADD of this plugin.
 func scopes(*cni.Request) []state.Scope {
-	return []state.Scope{link.Scope{Prefix: prefix}, link.ShapingScope{Prefix: "veth"}}
+	return []state.Scope{link.Scope{Prefix: prefix}, shape.Scope{Prefix: "veth"}}
 }
 
 func (c *config) limited() bool { return c.ingress.Rate > 0 || c.egress.Rate > 0 }
@@ -36,10 +37,10 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 		return p
 	}
 	if c.ingress.Rate > 0 {
-		p.Own(link.TBF{Link: host, Limit: c.ingress})
+		p.Own(shape.TBF{Link: host, Limit: c.ingress})
 	}
 	if c.egress.Rate > 0 {
-		p.Own(link.IFB{Name: ifb(a), MTU: host, Limit: c.egress, Mark: a.Mark()}, link.Redirect{Link: host, Through: ifb(a)})
+		p.Own(shape.IFB{Name: ifb(a), MTU: host, Limit: c.egress, Mark: a.Mark()}, shape.Redirect{Link: host, Through: ifb(a)})
 	}
 	return p
 }

@@ -1,4 +1,4 @@
-package link
+package dad
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 )
 
@@ -50,8 +51,8 @@ type line struct {
 	mac   net.HardwareAddr // the link's
 }
 
-func openLines(ns *netns.NS, link string, protocols ...protocol) (lines []*line, err error) {
-	_, l, err := mustFind(ns, link)
+func openLines(ns *netns.NS, name string, protocols ...protocol) (lines []*line, err error) {
+	_, l, err := link.MustFind(ns, name)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func openLines(ns *netns.NS, link string, protocols ...protocol) (lines []*line,
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("packet socket on %s: %w", link, err)
+		return nil, fmt.Errorf("packet socket on %s: %w", name, err)
 	}
 	return lines, nil
 }

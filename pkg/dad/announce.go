@@ -1,4 +1,4 @@
-package link
+package dad
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -60,7 +61,7 @@ func (a Announce) Apply(ctx context.Context) error {
 			return err
 		}
 	}
-	h, l, err := mustFind(a.NS, a.Link)
+	h, l, err := link.MustFind(a.NS, a.Link)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (a Announce) Remove(context.Context) error { return nil }
 // kernel's own work queue, or of nothing at all: since Linux 6.8 asking for a
 // link first brings its state up to date.
 func awaitCarrier(ctx context.Context, name string) error {
-	_, l, err := mustFind(netns.Host(), name)
+	_, l, err := link.MustFind(netns.Host(), name)
 	if err != nil || operational(l) {
 		return err
 	}
@@ -97,7 +98,7 @@ func awaitCarrier(ctx context.Context, name string) error {
 	if err = netlink.LinkSubscribe(updates, done); err != nil {
 		return err
 	}
-	for _, l, err = mustFind(netns.Host(), name); err == nil && !operational(l); {
+	for _, l, err = link.MustFind(netns.Host(), name); err == nil && !operational(l); {
 		select {
 		case u, ok := <-updates:
 			if !ok {

@@ -1,4 +1,4 @@
-package link
+package shape
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/state"
@@ -31,11 +32,11 @@ func (r Redirect) ingress(l netlink.Link) *netlink.Ingress {
 
 // Observe implements state.Resource.
 func (r Redirect) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), r.Link)
+	h, l, err := link.Find(netns.Host(), r.Link)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
-	through, err := Index(netns.Host(), r.Through)
+	through, err := link.Index(netns.Host(), r.Through)
 	if err != nil {
 		return state.Same, err
 	}
@@ -55,11 +56,11 @@ func (r Redirect) Observe(context.Context) (state.Diff, error) {
 
 // Apply fails if the link has an ingress or clsact qdisc already.
 func (r Redirect) Apply(context.Context) error {
-	h, l, err := mustFind(netns.Host(), r.Link)
+	h, l, err := link.MustFind(netns.Host(), r.Link)
 	if err != nil {
 		return err
 	}
-	through, err := Index(netns.Host(), r.Through)
+	through, err := link.Index(netns.Host(), r.Through)
 	if err != nil {
 		return err
 	}
@@ -79,32 +80,32 @@ func (r Redirect) Apply(context.Context) error {
 
 // Remove implements state.Resource.
 func (r Redirect) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), r.Link)
+	h, l, err := link.Find(netns.Host(), r.Link)
 	if err != nil || l == nil {
 		return err
 	}
 	return delQdisc(h, r.ingress(l))
 }
 
-// ShapingScope finds the TBF and Redirect on links that a Scope of the prefix
-// finds. Whether they are there is left to their removal.
-type ShapingScope struct{ Prefix string }
+// Scope finds the TBF and Redirect on links that a link.Scope of the prefix finds.
+// Whether they are there is left to their removal.
+type Scope struct{ Prefix string }
 
 // Of implements state.Scope.
-func (s ShapingScope) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
-	links, err := Scope(s).Of(ctx, m)
+func (s Scope) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
+	links, err := link.Scope(s).Of(ctx, m)
 	return shapers(links), err
 }
 
 // All implements state.Scope.
-func (s ShapingScope) All(ctx context.Context) ([]state.Found, error) {
-	links, err := Scope(s).All(ctx)
+func (s Scope) All(ctx context.Context) ([]state.Found, error) {
+	links, err := link.Scope(s).All(ctx)
 	return shapers(links), err
 }
 
 func shapers(links []state.Found) (out []state.Found) {
 	for _, f := range links {
-		name := f.Resource.(Veth).Host
+		name := f.Resource.(link.Veth).Host
 		out = append(out,
 			state.Found{Mark: f.Mark, Resource: TBF{Link: name}},
 			state.Found{Mark: f.Mark, Resource: Redirect{Link: name}})

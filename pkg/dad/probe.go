@@ -1,4 +1,6 @@
-package link
+// Package dad is duplicate address detection as resources: a container's addresses
+// are asked for before it has them, and announced when it has (RFC 5227, RFC 4862).
+package dad
 
 import (
 	"context"

@@ -1,4 +1,6 @@
-package link
+// Package shape is limits of what passes a link, as resources: queueing disciplines
+// of the kernel (tc(8)).
+package shape
 
 import (
 	"context"
@@ -9,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 	"github.com/dockyard-cni/dockyard/pkg/state"
@@ -64,7 +67,7 @@ func clamp(f float64) uint32 { return uint32(math.Min(f, math.MaxUint32)) }
 
 // Observe implements state.Resource.
 func (t TBF) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), t.Link)
+	h, l, err := link.Find(netns.Host(), t.Link)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
@@ -72,7 +75,7 @@ func (t TBF) Observe(context.Context) (state.Diff, error) {
 }
 
 func (l Limit) observe(h *netlink.Handle, on netlink.Link) (state.Diff, error) {
-	all, err := retryDump(func() ([]netlink.Qdisc, error) { return h.QdiscList(on) })
+	all, err := link.RetryDump(func() ([]netlink.Qdisc, error) { return h.QdiscList(on) })
 	if err != nil {
 		return state.Same, err
 	}
@@ -90,7 +93,7 @@ func (l Limit) observe(h *netlink.Handle, on netlink.Link) (state.Diff, error) {
 
 // Apply fails if the link has a root qdisc that is not the kernel's own.
 func (t TBF) Apply(context.Context) error {
-	h, l, err := mustFind(netns.Host(), t.Link)
+	h, l, err := link.MustFind(netns.Host(), t.Link)
 	if err != nil {
 		return err
 	}
@@ -98,7 +101,7 @@ func (t TBF) Apply(context.Context) error {
 }
 
 func addQdisc(h *netlink.Handle, q netlink.Qdisc) error {
-	if err := h.QdiscAdd(q); exists(err) {
+	if err := h.QdiscAdd(q); errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("qdisc %w", state.ErrExists)
 	} else if err != nil {
 		return fmt.Errorf("qdisc: %w", err)
@@ -108,7 +111,7 @@ func addQdisc(h *netlink.Handle, q netlink.Qdisc) error {
 
 // Remove implements state.Resource.
 func (t TBF) Remove(context.Context) error {
-	h, l, err := find(netns.Host(), t.Link)
+	h, l, err := link.Find(netns.Host(), t.Link)
 	if err != nil || l == nil {
 		return err
 	}
@@ -118,10 +121,11 @@ func (t TBF) Remove(context.Context) error {
 // delQdisc deletes the qdisc of that handle and no other: the kernel answers
 // EINVAL where another one is in its place.
 func delQdisc(h *netlink.Handle, q netlink.Qdisc) error {
-	if err := h.QdiscDel(q); err != nil && !gone(err) && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("qdisc: %w", err)
+	err := h.QdiscDel(q)
+	if err == nil || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("qdisc: %w", err)
 }
 
 // An IFB is a link that limits what others send through it (see Redirect).
@@ -141,14 +145,14 @@ func (i IFB) String() string {
 
 // Observe implements state.Resource.
 func (i IFB) Observe(context.Context) (state.Diff, error) {
-	h, l, err := find(netns.Host(), i.Name)
+	h, l, err := link.Find(netns.Host(), i.Name)
 	if err != nil || l == nil {
 		return state.Absent, err
 	}
 	if diff := state.First(
 		state.Differ("type", l.Type(), "ifb"),
 		state.Differ("alias", l.Attrs().Alias, string(i.Mark)),
-		state.Differ("state", upDown(isUp(l)), "up")); diff != state.Same {
+		state.Differ("state", link.State(l), "up")); diff != state.Same {
 		return diff, nil
 	}
 	diff, err := i.observe(h, l)
@@ -160,7 +164,7 @@ func (i IFB) Observe(context.Context) (state.Diff, error) {
 
 // Apply implements state.Resource.
 func (i IFB) Apply(context.Context) error {
-	h, l, err := mustFind(netns.Host(), i.MTU)
+	h, l, err := link.MustFind(netns.Host(), i.MTU)
 	if err != nil {
 		return err
 	}
@@ -168,7 +172,7 @@ func (i IFB) Apply(context.Context) error {
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = i.Name, l.Attrs().MTU, i.Mark.MAC()
 	attrs.Flags = unix.IFF_UP
 	ifb := &netlink.Ifb{LinkAttrs: attrs}
-	if err := h.LinkAdd(ifb); exists(err) {
+	if err := h.LinkAdd(ifb); errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%s %w", i.Name, state.ErrExists)
 	} else if err != nil {
 		return err
@@ -180,4 +184,4 @@ func (i IFB) Apply(context.Context) error {
 }
 
 // Remove implements state.Resource.
-func (i IFB) Remove(ctx context.Context) error { return Veth{Host: i.Name}.Remove(ctx) }
+func (i IFB) Remove(ctx context.Context) error { return link.Veth{Host: i.Name}.Remove(ctx) }
