@@ -24,6 +24,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
 	"github.com/dockyard-cni/dockyard/pkg/testnet"
 	"github.com/dockyard-cni/dockyard/pkg/tuning"
+	"github.com/dockyard-cni/dockyard/pkg/vxlan"
 	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
@@ -195,10 +196,10 @@ func overlayCases() []testnet.Case {
 	const vx = eth1 + "; ip link add vx1 type vxlan id 1 dstport 4789 local 192.0.2.11 nolearning; ip link set vx1 up"
 	host, dst := netns.Host(), netip.MustParseAddr("192.0.2.12")
 	via := netip.MustParseAddr("10.1.2.1")
-	device := link.VXLAN{
-		Name: "vx1", VNI: 1, Port: 4789, Local: netip.MustParseAddr("192.0.2.11"), MTU: 1400, MAC: mac, Mark: link.SharedMark("net", "overlay"),
+	device := vxlan.Device{
+		Name: "vx1", VNI: 1, Port: 4789, Local: netip.MustParseAddr("192.0.2.11"), MTU: 1400, MAC: mac, Mark: vxlan.MarkOf("net"),
 	}
-	group := link.VXLAN{
+	group := vxlan.Device{
 		Name: "vx1", VNI: 1, Port: 4789, Local: device.Local, Parent: "eth1", Group: netip.MustParseAddr("239.1.1.1"), Learning: true,
 		MAC: mac, Bridge: "br0", Mark: device.Mark,
 	}
@@ -214,17 +215,17 @@ func overlayCases() []testnet.Case {
 			"ip link del vx1":                           "absent",
 		}},
 		{Resource: device.Vacant(), Role: state.Require, Setup: eth1},
-		{Resource: link.TxChecksum{Link: "vx1"}, Role: state.Ensure, Stays: true, Before: "on, want off", Setup: vx, Breaks: map[string]string{
+		{Resource: vxlan.TxChecksum{Link: "vx1"}, Role: state.Ensure, Stays: true, Before: "on, want off", Setup: vx, Breaks: map[string]string{
 			"ethtool -K vx1 tx-checksum-ip-generic on": "tx-checksum-ip-generic",
 		}},
 		{Resource: group, Role: state.Ensure, Setup: eth1 + "; ip link add br0 type bridge", Breaks: map[string]string{
 			"ip link set vx1 nomaster": "br0",
 		}},
-		{Resource: link.FDB{Link: "vx1", MAC: mac, Dst: dst}, Role: state.Ensure, Setup: vx, Breaks: map[string]string{
+		{Resource: vxlan.FDB{Link: "vx1", MAC: mac, Dst: dst}, Role: state.Ensure, Setup: vx, Breaks: map[string]string{
 			"bridge fdb del 02:00:00:00:00:01 dev vx1 dst 192.0.2.12":     "absent",
 			"bridge fdb replace 02:00:00:00:00:01 dev vx1 dst 192.0.2.13": "192.0.2.13",
 		}},
-		{Resource: link.FDB{Link: "vx1", Dst: netip.MustParseAddr("239.1.1.1"), Via: "eth1"}, Role: state.Ensure,
+		{Resource: vxlan.FDB{Link: "vx1", Dst: netip.MustParseAddr("239.1.1.1"), Via: "eth1"}, Role: state.Ensure,
 			Setup: vx + "; bridge fdb append 00:00:00:00:00:00 dev vx1 dst 192.0.2.13", Breaks: map[string]string{
 				"bridge fdb del 00:00:00:00:00:00 dev vx1 dst 239.1.1.1 via eth1": "absent",
 			}},

@@ -64,6 +64,14 @@ func Index(ns *netns.NS, name string) (int, error) {
 
 func isUp(l netlink.Link) bool { return l.Attrs().Flags&net.FlagUp != 0 }
 
+// OnOff is a switch in the words of ip(8).
+func OnOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
 // State returns "up" or "down".
 func State(l netlink.Link) string {
 	if isUp(l) {
@@ -167,5 +175,9 @@ func randomMAC() net.HardwareAddr {
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }
+
+// Gone reports an error as that of a link, or of something on it, that is not there
+// any more.
+func Gone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) }
 
 func exists(err error) bool { return errors.Is(err, unix.EEXIST) }

@@ -148,7 +148,7 @@ func (n Neighbors) Remove(context.Context) error {
 	}
 	var errs []error
 	for _, a := range n.Addrs {
-		if err := h.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: a.AsSlice()}); err != nil && !gone(err) {
+		if err := h.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: a.AsSlice()}); err != nil && !Gone(err) {
 			errs = append(errs, err)
 		}
 	}

@@ -21,7 +21,7 @@ type Port struct {
 func (p Port) Key() string { return "port " + p.Link }
 
 func (p Port) String() string {
-	return fmt.Sprintf("bridge link set dev %s hairpin %s isolated %s", p.Link, onOff(p.Hairpin), onOff(p.Isolated))
+	return fmt.Sprintf("bridge link set dev %s hairpin %s isolated %s", p.Link, OnOff(p.Hairpin), OnOff(p.Isolated))
 }
 
 // Observe implements state.Resource.

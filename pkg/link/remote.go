@@ -19,7 +19,7 @@ func remote(id int, m owner.Mark) (netlink.Link, error) {
 	_, name := path.Split(string(m))
 	for _, name := range []string{name, m.Link(temporary), ""} {
 		links, err := RetryDump(func() ([]netlink.Link, error) { return lookup(id, name) })
-		if err != nil && !gone(err) {
+		if err != nil && !Gone(err) {
 			return nil, ignoreErrno(err, unix.EINVAL)
 		}
 		for _, l := range links {

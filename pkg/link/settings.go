@@ -38,10 +38,10 @@ func (s Settings) String() string {
 		_, _ = fmt.Fprintf(&words, " txqueuelen %d", *s.TxQLen)
 	}
 	if s.Promisc != nil {
-		words.WriteString(" promisc " + onOff(*s.Promisc))
+		words.WriteString(" promisc " + OnOff(*s.Promisc))
 	}
 	if s.AllMulti != nil {
-		words.WriteString(" allmulticast " + onOff(*s.AllMulti))
+		words.WriteString(" allmulticast " + OnOff(*s.AllMulti))
 	}
 	return words.String()
 }

@@ -197,7 +197,7 @@ func (s Shared) remove() error {
 	if err != nil || l == nil || l.Attrs().Alias != "" && l.Attrs().Alias != string(s.mark()) {
 		return err
 	}
-	if err := h.LinkDel(l); err != nil && !gone(err) {
+	if err := h.LinkDel(l); err != nil && !Gone(err) {
 		return fmt.Errorf("delete link %s: %w", s.Name, err)
 	}
 	return nil

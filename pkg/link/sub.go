@@ -172,7 +172,7 @@ func (s Sub) Remove(context.Context) error {
 	}
 	req := request(unix.RTM_DELLINK, unix.NLM_F_ACK, r.netns())
 	req.Data[0].(*nl.IfInfomsg).Index = int32(l.Attrs().Index)
-	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !gone(err) {
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil && !Gone(err) {
 		return ignoreErrno(err, unix.EINVAL)
 	}
 	return nil

@@ -3,12 +3,10 @@ package link
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
@@ -133,7 +131,7 @@ func (v Veth) Remove(context.Context) error {
 	if err != nil || l == nil {
 		return err
 	}
-	if err := h.LinkDel(l); err != nil && !gone(err) {
+	if err := h.LinkDel(l); err != nil && !Gone(err) {
 		return err
 	}
 	return nil
@@ -141,4 +139,3 @@ func (v Veth) Remove(context.Context) error {
 
 // gone reports whether a link vanished between lookup and use: with its
 // namespace, or by another DEL.
-func gone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) }

@@ -110,7 +110,7 @@ func (p PortVLAN) Apply(context.Context) error {
 	if _, ok := want[DefaultVLAN]; ok {
 		return nil
 	}
-	if err := h.BridgeVlanDel(l, DefaultVLAN, false, false, false, true); err != nil && !gone(err) {
+	if err := h.BridgeVlanDel(l, DefaultVLAN, false, false, false, true); err != nil && !Gone(err) {
 		return fmt.Errorf("vlan %d: %w", DefaultVLAN, err)
 	}
 	return nil

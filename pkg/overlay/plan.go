@@ -18,6 +18,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/segment"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/vxlan"
 )
 
 // Plugin returns the plugin's verbs.
@@ -100,7 +101,7 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 // lookForFault decides about checksums where that is left to us.
 func (c *Config) lookForFault() (err error) {
 	if c.TxChecksum == auto {
-		c.fault, err = link.ChecksumFault(c.underlay.link)
+		c.fault, err = vxlan.ChecksumFault(c.underlay.link)
 	}
 	return err
 }
@@ -137,7 +138,7 @@ func (c *Config) network(hosts bool) state.Plan {
 	}
 	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
 	if c.TxChecksum != auto || c.fault != "" {
-		p.Ensure(link.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
+		p.Ensure(vxlan.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
 	}
 	if hosts {
 		p.Ensure(c.others())
@@ -171,10 +172,10 @@ func (c *Config) planGateways(p *state.Plan) {
 	}
 }
 
-func (c *Config) vxlan() link.VXLAN {
-	v := link.VXLAN{
+func (c *Config) vxlan() vxlan.Device {
+	v := vxlan.Device{
 		Name: c.device(), VNI: c.VNI, Port: c.Port, Local: c.underlay.addr, MTU: c.MTU,
-		MAC: c.self().VTEP(), Group: c.Group, Mark: link.SharedMark(c.Name, "overlay"),
+		MAC: c.self().VTEP(), Group: c.Group, Mark: vxlan.MarkOf(c.Name),
 	}
 	if c.Mode == flat {
 		v.Bridge, v.Learning = c.Bridge, true

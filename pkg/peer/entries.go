@@ -5,10 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/route"
 	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/vxlan"
 )
 
 // Routed returns what the kernel of self must hold to reach the other hosts by
@@ -22,7 +22,7 @@ func Routed(device string, self Host, others Snapshot) state.Set {
 		if len(h.Blocks) == 0 {
 			continue
 		}
-		s.Want = append(s.Want, link.FDB{Link: device, MAC: h.VTEP(), Dst: h.Address})
+		s.Want = append(s.Want, vxlan.FDB{Link: device, MAC: h.VTEP(), Dst: h.Address})
 		for _, via := range h.gateways() {
 			s.Want = append(s.Want, route.Neighbour{Link: device, Addr: via, MAC: h.VTEP()})
 		}
@@ -123,7 +123,7 @@ func listRouted(device string) ([]state.Resource, error) {
 }
 
 func listFDB(device string) (all []state.Resource, err error) {
-	fdbs, err := link.FDBs(device)
+	fdbs, err := vxlan.FDBs(device)
 	for _, f := range fdbs {
 		all = append(all, f)
 	}
@@ -137,7 +137,7 @@ func listFDB(device string) (all []state.Resource, err error) {
 func Flat(device string, others []netip.Addr, via string) state.Set {
 	s := state.Set{Name: "hosts of " + device, List: func(context.Context) ([]state.Resource, error) { return listFDB(device) }}
 	for _, a := range others {
-		s.Want = append(s.Want, link.FDB{Link: device, Dst: a, Via: via})
+		s.Want = append(s.Want, vxlan.FDB{Link: device, Dst: a, Via: via})
 	}
 	return s
 }

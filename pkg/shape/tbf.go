@@ -121,11 +121,10 @@ func (t TBF) Remove(context.Context) error {
 // delQdisc deletes the qdisc of that handle and no other: the kernel answers
 // EINVAL where another one is in its place.
 func delQdisc(h *netlink.Handle, q netlink.Qdisc) error {
-	err := h.QdiscDel(q)
-	if err == nil || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		return nil
+	if err := h.QdiscDel(q); err != nil && !link.Gone(err) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("qdisc: %w", err)
 	}
-	return fmt.Errorf("qdisc: %w", err)
+	return nil
 }
 
 // An IFB is a link that limits what others send through it (see Redirect).

@@ -1,4 +1,4 @@
-package link
+package vxlan
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"github.com/safchain/ethtool"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
@@ -24,21 +25,14 @@ const txChecksum = "tx-checksum-ip-generic"
 func (c TxChecksum) Key() string { return "checksum " + c.Link }
 
 func (c TxChecksum) String() string {
-	return fmt.Sprintf("ethtool -K %s %s %s", c.Link, txChecksum, onOff(c.Offload))
-}
-
-func onOff(on bool) string {
-	if on {
-		return "on"
-	}
-	return "off"
+	return fmt.Sprintf("ethtool -K %s %s %s", c.Link, txChecksum, link.OnOff(c.Offload))
 }
 
 // Observe implements state.Resource.
 func (c TxChecksum) Observe(context.Context) (diff state.Diff, err error) {
 	err = withEthtool(func(e *ethtool.Ethtool) error {
 		features, featErr := e.Features(c.Link)
-		diff = state.Differ(c.Link+" "+txChecksum, onOff(features[txChecksum]), onOff(c.Offload))
+		diff = state.Differ(c.Link+" "+txChecksum, link.OnOff(features[txChecksum]), link.OnOff(c.Offload))
 		return featErr
 	})
 	return diff, err

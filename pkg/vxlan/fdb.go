@@ -1,4 +1,4 @@
-package link
+package vxlan
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/link"
 	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
@@ -76,7 +77,7 @@ func (f FDB) Apply(context.Context) error {
 	if f.MAC != nil {
 		return h.NeighSet(entry)
 	}
-	if err := f.request(h, entry, unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_APPEND); err != nil && !exists(err) {
+	if err := f.request(h, entry, unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_APPEND); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	return nil
@@ -108,7 +109,7 @@ func (f FDB) Remove(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := f.request(h, entry, unix.RTM_DELNEIGH, 0); err != nil && !gone(err) {
+	if err := f.request(h, entry, unix.RTM_DELNEIGH, 0); err != nil && !link.Gone(err) {
 		return err
 	}
 	return nil
@@ -131,12 +132,12 @@ func (f FDB) entry() (*netlink.Handle, *netlink.Neigh, error) {
 
 // FDBs returns the permanent entries of a VXLAN device that lead somewhere. It
 // costs what the device has: the kernel leaves out the entries of others.
-func FDBs(link string) (out []FDB, err error) {
-	_, l, err := Find(netns.Host(), link)
+func FDBs(device string) (out []FDB, err error) {
+	_, l, err := link.Find(netns.Host(), device)
 	if err != nil || l == nil {
 		return nil, err
 	}
-	msgs, err := RetryDump(func() ([][]byte, error) {
+	msgs, err := link.RetryDump(func() ([][]byte, error) {
 		// The kernel takes the link from an ifinfomsg here (rtnl_fdb_dump).
 		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 		about := nl.NewIfInfomsg(unix.AF_BRIDGE)
@@ -153,7 +154,7 @@ func FDBs(link string) (out []FDB, err error) {
 		if n.LinkIndex != l.Attrs().Index || n.State&netlink.NUD_PERMANENT == 0 || n.Flags&netlink.NTF_SELF == 0 || !ok {
 			continue
 		}
-		e := FDB{Link: link, MAC: n.HardwareAddr, Dst: dst.Unmap()}
+		e := FDB{Link: device, MAC: n.HardwareAddr, Dst: dst.Unmap()}
 		if e.MAC.String() == zeroMAC.String() {
 			e.MAC = nil
 		}
