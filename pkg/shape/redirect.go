@@ -80,11 +80,7 @@ func (r Redirect) Apply(context.Context) error {
 
 // Remove implements state.Resource.
 func (r Redirect) Remove(context.Context) error {
-	h, l, err := link.Find(netns.Host(), r.Link)
-	if err != nil || l == nil {
-		return err
-	}
-	return delQdisc(h, r.ingress(l))
+	return remove(r.Link, func(l netlink.Link) netlink.Qdisc { return r.ingress(l) })
 }
 
 // Scope finds the TBF and Redirect on links that a link.Scope of the prefix finds.

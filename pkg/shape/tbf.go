@@ -111,17 +111,17 @@ func addQdisc(h *netlink.Handle, q netlink.Qdisc) error {
 
 // Remove implements state.Resource.
 func (t TBF) Remove(context.Context) error {
-	h, l, err := link.Find(netns.Host(), t.Link)
+	return remove(t.Link, func(l netlink.Link) netlink.Qdisc { return t.qdisc(l.Attrs().Index, 0) })
+}
+
+// remove deletes the qdisc of that handle from a link of the host, and no other:
+// the kernel answers EINVAL where another one is in its place.
+func remove(from string, qdisc func(netlink.Link) netlink.Qdisc) error {
+	h, l, err := link.Find(netns.Host(), from)
 	if err != nil || l == nil {
 		return err
 	}
-	return delQdisc(h, t.qdisc(l.Attrs().Index, 0))
-}
-
-// delQdisc deletes the qdisc of that handle and no other: the kernel answers
-// EINVAL where another one is in its place.
-func delQdisc(h *netlink.Handle, q netlink.Qdisc) error {
-	if err := h.QdiscDel(q); err != nil && !link.Gone(err) && !errors.Is(err, unix.EINVAL) {
+	if err := h.QdiscDel(qdisc(l)); err != nil && !link.Gone(err) && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("qdisc: %w", err)
 	}
 	return nil
