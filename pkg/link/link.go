@@ -141,7 +141,7 @@ func (s Scope) All(context.Context) ([]state.Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	links, err := RetryDump(h.LinkList)
+	links, err := netns.Dump(h.LinkList)
 	if err != nil {
 		return nil, err
 	}
@@ -153,19 +153,6 @@ func (s Scope) All(context.Context) ([]state.Found, error) {
 		}
 	}
 	return out, nil
-}
-
-// RetryDump repeats a listing that a change interrupted: its answer would miss
-// some objects (netlink(7), NLM_F_DUMP_INTR).
-func RetryDump[T any](list func() ([]T, error)) ([]T, error) {
-	const tries = 10
-	for range tries {
-		out, err := list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return out, err
-		}
-	}
-	return nil, fmt.Errorf("list links: %w %d times", netlink.ErrDumpInterrupted, tries)
 }
 
 // randomMAC returns a locally administered unicast address. It need not be hard

@@ -61,7 +61,7 @@ func (n Neighbors) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	list, err := RetryDump(func() ([]netlink.Neigh, error) { return h.NeighList(l.Attrs().Index, 0) })
+	list, err := netns.Dump(func() ([]netlink.Neigh, error) { return h.NeighList(l.Attrs().Index, 0) })
 	if err != nil {
 		return state.Same, err
 	}
@@ -121,7 +121,7 @@ func hostAddrs(name string) (addrs []string, err error) {
 	if err != nil || l == nil {
 		return nil, err
 	}
-	list, err := RetryDump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
+	list, err := netns.Dump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
 	for _, found := range list {
 		addr, ok := netip.AddrFromSlice(found.IP)
 		addr = addr.Unmap()

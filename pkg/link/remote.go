@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/owner"
 )
 
@@ -18,7 +19,7 @@ import (
 func remote(id int, m owner.Mark) (netlink.Link, error) {
 	_, name := path.Split(string(m))
 	for _, name := range []string{name, m.Link(temporary), ""} {
-		links, err := RetryDump(func() ([]netlink.Link, error) { return lookup(id, name) })
+		links, err := netns.Dump(func() ([]netlink.Link, error) { return lookup(id, name) })
 		if err != nil && !Gone(err) {
 			return nil, ignoreErrno(err, unix.EINVAL)
 		}

@@ -151,7 +151,7 @@ func (s Sub) busy(h *netlink.Handle, parent netlink.Link) error {
 		return err
 	}
 	holder := owner.Mark("links in containers that another program made")
-	links, err := RetryDump(h.LinkList)
+	links, err := netns.Dump(h.LinkList)
 	for _, l := range links {
 		if err == nil && l.Attrs().ParentIndex == parent.Attrs().Index && (l.Type() == Macvlan || l.Type() == Ipvlan || l.Type() == "macvtap") {
 			holder = owner.Mark("the " + l.Type() + " link " + l.Attrs().Name)

@@ -56,7 +56,7 @@ func (p PortVLAN) want() map[int]uint16 {
 
 // vlansOf returns the VLANs that a bridge or a port is in, with their flags.
 func vlansOf(h *netlink.Handle, l netlink.Link) (map[int]uint16, error) {
-	all, err := h.BridgeVlanList()
+	all, err := netns.Dump(h.BridgeVlanList)
 	if err != nil {
 		return nil, fmt.Errorf("bridge vlan: %w", err)
 	}

@@ -169,6 +169,19 @@ func (n *NS) Netlink() (*netlink.Handle, error) {
 	return n.handle, err
 }
 
+// Dump repeats a listing that a change interrupted: its answer may miss some objects
+// (NLM_F_DUMP_INTR in netlink(7)), so it is none. Whatever lists by a handle does it
+// with Dump.
+func Dump[T any](list func() (T, error)) (out T, err error) {
+	const tries = 100
+	for range tries {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return out, fmt.Errorf("interrupted by changes %d times: %w", tries, err)
+}
+
 // Do runs f on a thread that is in the namespace: for /proc/sys/net and for
 // sockets. f must not start goroutines that rely on it.
 func (n *NS) Do(f func() error) error {

@@ -64,7 +64,7 @@ func (a Addr) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	list, err := h.AddrList(l, family(a.Prefix.Addr()))
+	list, err := netns.Dump(func() ([]netlink.Addr, error) { return h.AddrList(l, family(a.Prefix.Addr())) })
 	if err != nil {
 		return state.Same, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/dockyard-cni/dockyard/pkg/netns"
 	"github.com/dockyard-cni/dockyard/pkg/state"
 )
 
@@ -56,7 +57,7 @@ func (o Only) others() (*netlink.Handle, netlink.Link, []netlink.Addr, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	list, err := h.AddrList(l, family(o.Prefix.Addr()))
+	list, err := netns.Dump(func() ([]netlink.Addr, error) { return h.AddrList(l, family(o.Prefix.Addr())) })
 	var others []netlink.Addr
 	for _, found := range list {
 		addr, _ := netip.AddrFromSlice(found.IP)

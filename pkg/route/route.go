@@ -78,7 +78,7 @@ func (r Route) Observe(context.Context) (state.Diff, error) {
 		return state.Absent, nil
 	}
 	filter, mask := &netlink.Route{LinkIndex: want.LinkIndex, Table: r.Table}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE
-	list, err := h.RouteListFiltered(family(r.Dst.Addr()), filter, mask)
+	list, err := netns.Dump(func() ([]netlink.Route, error) { return h.RouteListFiltered(family(r.Dst.Addr()), filter, mask) })
 	if err != nil {
 		return state.Same, err
 	}

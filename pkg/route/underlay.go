@@ -63,7 +63,7 @@ func AddrOf(link string) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := h.AddrList(l, fam)
+		list, err := netns.Dump(func() ([]netlink.Addr, error) { return h.AddrList(l, fam) })
 		if err != nil {
 			return netip.Addr{}, err
 		}
@@ -114,7 +114,7 @@ func (f Free) Observe(context.Context) (state.Diff, error) {
 }
 
 func (f Free) free(h *netlink.Handle, s netip.Prefix) error {
-	routes, err := h.RouteList(nil, family(s.Addr()))
+	routes, err := netns.Dump(func() ([]netlink.Route, error) { return h.RouteList(nil, family(s.Addr())) })
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,9 @@ func By(link string) (out []Route, err error) {
 	}
 	host := netns.Host()
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
-		list, err := h.RouteListFiltered(fam, &netlink.Route{LinkIndex: index}, netlink.RT_FILTER_OIF)
+		list, err := netns.Dump(func() ([]netlink.Route, error) {
+			return h.RouteListFiltered(fam, &netlink.Route{LinkIndex: index}, netlink.RT_FILTER_OIF)
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,9 @@ func (u Unreachable) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	list, err := h.RouteListFiltered(family(u.Dst.Addr()), &netlink.Route{Type: unix.RTN_UNREACHABLE}, netlink.RT_FILTER_TYPE)
+	list, err := netns.Dump(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(family(u.Dst.Addr()), &netlink.Route{Type: unix.RTN_UNREACHABLE}, netlink.RT_FILTER_TYPE)
+	})
 	if err != nil {
 		return state.Same, err
 	}

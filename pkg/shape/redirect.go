@@ -40,7 +40,7 @@ func (r Redirect) Observe(context.Context) (state.Diff, error) {
 	if err != nil {
 		return state.Same, err
 	}
-	filters, err := h.FilterList(l, r.ingress(l).Handle)
+	filters, err := netns.Dump(func() ([]netlink.Filter, error) { return h.FilterList(l, r.ingress(l).Handle) })
 	if err != nil {
 		return state.Same, err
 	}

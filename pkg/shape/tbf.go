@@ -75,7 +75,7 @@ func (t TBF) Observe(context.Context) (state.Diff, error) {
 }
 
 func (l Limit) observe(h *netlink.Handle, on netlink.Link) (state.Diff, error) {
-	all, err := link.RetryDump(func() ([]netlink.Qdisc, error) { return h.QdiscList(on) })
+	all, err := netns.Dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(on) })
 	if err != nil {
 		return state.Same, err
 	}

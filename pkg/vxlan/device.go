@@ -241,7 +241,7 @@ func (v vacant) Remove(context.Context) error { return nil }
 // holder finds who has the VNI: the kernel allows one device of a VNI, port and
 // underlay family on a host.
 func (d Device) holder(h *netlink.Handle) error {
-	links, err := link.RetryDump(h.LinkList)
+	links, err := netns.Dump(h.LinkList)
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func FDBs(device string) (out []FDB, err error) {
 	if err != nil || l == nil {
 		return nil, err
 	}
-	msgs, err := link.RetryDump(func() ([][]byte, error) {
+	msgs, err := netns.Dump(func() ([][]byte, error) {
 		// The kernel takes the link from an ifinfomsg here (rtnl_fdb_dump).
 		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 		about := nl.NewIfInfomsg(unix.AF_BRIDGE)
