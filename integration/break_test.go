@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
 
 // A damage breaks one thing that ADD made.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
 
 // A node is a directory that scripts/install.sh takes for a machine.

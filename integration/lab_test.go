@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
 
 // An example is a conflist and the capability arguments that a runtime would

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
 
 // The laws of DESIGN.md, each over every example.

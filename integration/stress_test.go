@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
 
 // TestStress attaches and detaches 64 containers at the same time, round after

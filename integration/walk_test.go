@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
 
 // A walker takes one attachment through verbs in random order and knows what

@@ -64,8 +64,8 @@ export DOCKYARD_BIN=$PWD/bin
 
 race=()
 if type -P gcc >/dev/null; then race=(-race); fi
-mapfile -t libraries < <(go list ./pkg/...)
-mapfile -t rest < <(go list ./... | grep -v '/pkg/')
+mapfile -t libraries < <(go list ./pkg/... ./integration/testnet/...)
+mapfile -t rest < <(go list ./... | grep -v -e '/pkg/' -e '/integration/testnet')
 
 phase "packages ${race[*]}"
 run_tests "${race[@]}" "$@" "${libraries[@]}" || failed=1

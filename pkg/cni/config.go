@@ -6,8 +6,8 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
 // A Config is the configuration of a plugin that works by plan.
@@ -17,7 +17,7 @@ type Config interface {
 
 	// Plan is a pure function of the configuration and the attachment: it
 	// reads nothing from the host.
-	Plan(*Attachment) state.Plan
+	Plan(*Attachment) engine.Plan
 }
 
 // An Allotter is a Config that knows better than its author from which addresses

@@ -8,8 +8,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // The error codes that a plugin of this suite answers with. 1 to 99 are those
@@ -49,17 +49,17 @@ func (c *coded) Unwrap() error { return c.err }
 func codeOf(err error) uint {
 	var own *coded
 	var delegate *types.Error
-	var held *state.HeldError
+	var held *engine.HeldError
 	switch {
 	case errors.As(err, &own):
 		return own.code
 	case errors.As(err, &delegate):
 		return delegate.Code
-	case errors.As(err, &held), errors.Is(err, state.ErrDuplicate):
+	case errors.As(err, &held), errors.Is(err, engine.ErrDuplicate):
 		return CodeHeld
-	case errors.Is(err, state.ErrExists):
+	case errors.Is(err, engine.ErrExists):
 		return CodeExists
-	case errors.Is(err, state.ErrRequired):
+	case errors.Is(err, engine.ErrRequired):
 		return CodeRequired
 	case errors.Is(err, netns.ErrNotNamespace):
 		return CodeNetNS

@@ -6,8 +6,8 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
 // judge decodes and validates the configuration of r. What could not be decoded
@@ -50,7 +50,7 @@ func (r *Request) judgeIPAM(report *conf.Report) {
 // Preview returns the plan of an ADD as the configuration alone decides it, with
 // ipam for what the IPAM plugin answers. It needs no privilege and looks at no
 // host, so what a Resolver finds out there is left open.
-func (p Planned) Preview(args *skel.CmdArgs, ipam *current.Result) (state.Plan, *conf.Report, error) {
+func (p Planned) Preview(args *skel.CmdArgs, ipam *current.Result) (engine.Plan, *conf.Report, error) {
 	r, err := newRequest(args)
 	if err == nil {
 		err = r.readPrev()

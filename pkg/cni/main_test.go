@@ -15,8 +15,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // A fake answers every verb with the same error, and ADD with a result. It
@@ -115,7 +115,7 @@ func TestVerbs(t *testing.T) {
 }
 
 func TestCodes(t *testing.T) {
-	held := &state.HeldError{Object: "host port tcp 80", Holder: "net/c2/eth0"}
+	held := &engine.HeldError{Object: "host port tcp 80", Holder: "net/c2/eth0"}
 	for _, c := range []struct {
 		err  error
 		want uint
@@ -128,8 +128,8 @@ func TestCodes(t *testing.T) {
 		{types.NewError(11, "later", ""), 11},
 		{fmt.Errorf("ipam plugin: %w", types.NewError(50, "no", "address")), 50},
 		{fmt.Errorf("step: %w", held), 101},
-		{fmt.Errorf("step: %w", state.ErrExists), 100},
-		{fmt.Errorf("%w: %w", state.ErrRequired, state.Absent), 103},
+		{fmt.Errorf("step: %w", engine.ErrExists), 100},
+		{fmt.Errorf("%w: %w", engine.ErrRequired, engine.Absent), 103},
 		{fmt.Errorf("open: %w", netns.ErrNotNamespace), 8},
 	} {
 		if got := codeOf(c.err); got != c.want {

@@ -7,7 +7,7 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
 // Planned is the Verbs of a plugin that works by plan.
@@ -16,7 +16,7 @@ type Planned struct {
 	New func() Config
 	// Scopes returns where the plugin's owned objects are found. It must not
 	// depend on the configuration: DEL and GC work without a valid one.
-	Scopes func(*Request) []state.Scope
+	Scopes func(*Request) []engine.Scope
 	// Light is for a plugin that asks the kernel for little: to tell the runtime of
 	// one CPU would take longer than it saves.
 	Light bool
@@ -70,7 +70,7 @@ func require(ctx context.Context, r *Request, c Config) error {
 	if err := resolve(ctx, c, a); err != nil {
 		return err
 	}
-	return state.Apply(ctx, c.Plan(a).Requirements())
+	return engine.Apply(ctx, c.Plan(a).Requirements())
 }
 
 // addWithAddresses tries another address where a host that the IPAM plugin knows
@@ -92,7 +92,7 @@ func (p Planned) addWithAddresses(ctx context.Context, r *Request, c Config, lin
 			}
 		}
 		err = errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
-		if !errors.Is(err, state.ErrDuplicate) || before != nil || len(refused) == tries {
+		if !errors.Is(err, engine.ErrDuplicate) || before != nil || len(refused) == tries {
 			return nil, err
 		}
 		refused[given] = err
@@ -134,7 +134,7 @@ func (p Planned) refuseSecond(ctx context.Context, r *Request) error {
 			return err
 		}
 		for _, f := range found {
-			return Errorf(CodeExists, "%s: %w: this attachment was made by an earlier ADD; DEL it first", f.Key(), state.ErrExists)
+			return Errorf(CodeExists, "%s: %w: this attachment was made by an earlier ADD; DEL it first", f.Key(), engine.ErrExists)
 		}
 	}
 	return nil
@@ -146,14 +146,14 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 		err = complete(c, a)
 	}
 	if err == nil {
-		err = state.Apply(ctx, c.Plan(a).Works())
+		err = engine.Apply(ctx, c.Plan(a).Works())
 	}
 	if err != nil {
 		return nil, err
 	}
 	links, err := linker.Links(ctx, a)
 	if err != nil {
-		return nil, errors.Join(err, state.Release(context.WithoutCancel(ctx), p.Scopes(r), r.Mark()))
+		return nil, errors.Join(err, engine.Release(context.WithoutCancel(ctx), p.Scopes(r), r.Mark()))
 	}
 	return newResult(a, links), nil
 }
@@ -184,13 +184,13 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 		return nil, err
 	}
 	shared, own := c.Plan(a).Cut()
-	if err := state.Apply(ctx, shared); err != nil {
+	if err := engine.Apply(ctx, shared); err != nil {
 		return nil, err
 	}
-	if err := state.Release(ctx, p.Scopes(r), r.Mark()); err != nil {
+	if err := engine.Release(ctx, p.Scopes(r), r.Mark()); err != nil {
 		return nil, err
 	}
-	if err := state.Apply(ctx, own); err != nil {
+	if err := engine.Apply(ctx, own); err != nil {
 		return nil, err
 	}
 	rep, ok := c.(Reporter)
@@ -226,7 +226,7 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 	if _, makes := c.(Linker); makes {
 		delegated = r.ipam().check(ctx)
 	}
-	if err := state.Check(ctx, c.Plan(a)); err != nil {
+	if err := engine.Check(ctx, c.Plan(a)); err != nil {
 		return Errorf(CodeDiffers, "%w", errors.Join(err, delegated))
 	}
 	return delegated
@@ -236,13 +236,13 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 // lease goes last, so that no address is given out again while rules name it.
 func (p Planned) Del(ctx context.Context, r *Request) error {
 	ctx = context.WithoutCancel(ctx) // half a DEL helps nobody
-	err := state.Release(ctx, p.Scopes(r), r.Mark())
+	err := engine.Release(ctx, p.Scopes(r), r.Mark())
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.del(ctx) }))
 }
 
 // GC implements Verbs.
 func (p Planned) GC(ctx context.Context, r *Request) error {
-	err := state.Prune(ctx, p.Scopes(r), r.Keep)
+	err := engine.Prune(ctx, p.Scopes(r), r.Keep)
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.gc(ctx) }))
 }
 
@@ -265,7 +265,7 @@ func (p Planned) status(ctx context.Context, r *Request) error {
 	if err := resolve(ctx, c, a); err != nil {
 		return err
 	}
-	if err := state.Check(ctx, c.Plan(a).Requirements()); err != nil {
+	if err := engine.Check(ctx, c.Plan(a).Requirements()); err != nil {
 		return Errorf(CodeNotReady, "%w", err)
 	}
 	if w, ok := c.(Warner); ok {

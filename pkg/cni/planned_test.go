@@ -13,16 +13,16 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/owner"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // A stage is what a fake plugin did, and where it is to fail.
 type stage struct {
 	did  []string
 	fail map[string]error
-	have []state.Found
+	have []engine.Found
 }
 
 func (s *stage) do(what string) error {
@@ -35,20 +35,20 @@ type thing struct{ *stage }
 
 func (thing) Key() string    { return "thing" }
 func (thing) String() string { return "make thing" }
-func (t thing) Observe(context.Context) (state.Diff, error) {
+func (t thing) Observe(context.Context) (engine.Diff, error) {
 	if err := t.do("observe"); err != nil {
-		return state.Diff(err.Error()), nil
+		return engine.Diff(err.Error()), nil
 	}
-	return state.Same, nil
+	return engine.Same, nil
 }
 func (t thing) Apply(context.Context) error  { return t.do("apply") }
 func (t thing) Remove(context.Context) error { return t.do("remove") }
 
 // Of and All make the stage a scope.
-func (s *stage) Of(_ context.Context, m owner.Mark) ([]state.Found, error) {
-	return slices.DeleteFunc(slices.Clone(s.have), func(f state.Found) bool { return f.Mark != m }), s.fail["find"]
+func (s *stage) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
+	return slices.DeleteFunc(slices.Clone(s.have), func(f engine.Found) bool { return f.Mark != m }), s.fail["find"]
 }
-func (s *stage) All(context.Context) ([]state.Found, error) { return s.have, s.fail["find"] }
+func (s *stage) All(context.Context) ([]engine.Found, error) { return s.have, s.fail["find"] }
 
 // A chained is the configuration of a plugin that makes no interface.
 type chained struct {
@@ -58,7 +58,7 @@ type chained struct {
 }
 
 func (c *chained) Validate(_ *Request, r *conf.Report) { r.Range("number", c.Number, 1, 9) }
-func (c *chained) Plan(*Attachment) (p state.Plan) {
+func (c *chained) Plan(*Attachment) (p engine.Plan) {
 	p.Require(thing{&stage{fail: map[string]error{"observe": c.stage.fail["require"]}}})
 	p.Own(thing{c.stage})
 	return p
@@ -81,7 +81,7 @@ func plugin(s *stage, links bool) Planned {
 			}
 			return &chained{stage: s}
 		},
-		Scopes: func(*Request) []state.Scope { return []state.Scope{s} },
+		Scopes: func(*Request) []engine.Scope { return []engine.Scope{s} },
 	}
 }
 
@@ -172,9 +172,9 @@ func TestAddIPAMFails(t *testing.T) {
 func TestAddDuplicate(t *testing.T) {
 	allowOwnNetNS(t)
 	verbs := installIPAM(t)
-	s := &stage{fail: map[string]error{"apply": fmt.Errorf("address 10.1.0.2: %w", state.ErrDuplicate)}}
+	s := &stage{fail: map[string]error{"apply": fmt.Errorf("address 10.1.0.2: %w", engine.ErrDuplicate)}}
 	_, err := plugin(s, true).Add(t.Context(), request(t, withIPAM))
-	if !errors.Is(err, state.ErrDuplicate) || codeOf(err) != CodeHeld {
+	if !errors.Is(err, engine.ErrDuplicate) || codeOf(err) != CodeHeld {
 		t.Errorf("%v (code %d), want the duplicate", err, codeOf(err))
 	}
 	if !slices.Equal(verbs(), []string{"ADD", "DEL", "ADD", "DEL"}) {
@@ -190,7 +190,7 @@ func TestAddTwice(t *testing.T) {
 	allowOwnNetNS(t)
 	verbs := installIPAM(t)
 	s := &stage{}
-	s.have = []state.Found{{Mark: "net/c1/eth0", Resource: thing{s}}}
+	s.have = []engine.Found{{Mark: "net/c1/eth0", Resource: thing{s}}}
 	_, err := plugin(s, true).Add(t.Context(), request(t, withIPAM))
 	if err == nil || codeOf(err) != CodeExists || !strings.Contains(err.Error(), "DEL it first") {
 		t.Errorf("%v", err)
@@ -204,7 +204,7 @@ func TestAddTwice(t *testing.T) {
 func TestAddChained(t *testing.T) {
 	allowOwnNetNS(t)
 	s := &stage{}
-	s.have = []state.Found{{Mark: "net/c1/eth0", Resource: thing{s}}, {Mark: "net/c2/eth0", Resource: thing{s}}}
+	s.have = []engine.Found{{Mark: "net/c1/eth0", Resource: thing{s}}, {Mark: "net/c2/eth0", Resource: thing{s}}}
 	r := request(t, `{"cniVersion": "1.1.0", "name": "net", "type": "test", "number": 1}`)
 	if _, err := plugin(s, false).Add(t.Context(), r); err == nil || codeOf(err) != CodeConfig || len(s.did) > 0 {
 		t.Errorf("without prevResult: %v, did %q", err, s.did)
@@ -277,7 +277,7 @@ func TestDel(t *testing.T) {
 	} {
 		verbs := installIPAM(t)
 		s := &stage{}
-		s.have = []state.Found{{Mark: "net/c1/eth0", Resource: thing{s}}}
+		s.have = []engine.Found{{Mark: "net/c1/eth0", Resource: thing{s}}}
 		if err := plugin(s, true).Del(t.Context(), request(t, config)); err != nil {
 			t.Errorf("%s: %v", config, err)
 		}
@@ -287,7 +287,7 @@ func TestDel(t *testing.T) {
 	}
 	verbs := installIPAM(t, "DEL")
 	s := &stage{fail: map[string]error{"find": errStage, "remove": errors.New("busy")}}
-	s.have = []state.Found{{Mark: "net/c1/eth0", Resource: thing{s}}}
+	s.have = []engine.Found{{Mark: "net/c1/eth0", Resource: thing{s}}}
 	err := plugin(s, true).Del(t.Context(), request(t, withIPAM))
 	for _, want := range []string{"stage", "removing make thing: busy", "range is full"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -303,7 +303,7 @@ func TestGC(t *testing.T) {
 	verbs := installIPAM(t)
 	s := &stage{}
 	for _, m := range []owner.Mark{"net/c1/eth0", "net/c2/eth0", "other/c3/eth0"} {
-		s.have = append(s.have, state.Found{Mark: m, Resource: thing{s}})
+		s.have = append(s.have, engine.Found{Mark: m, Resource: thing{s}})
 	}
 	r := request(t, withIPAM)
 	r.Valid = map[owner.Mark]bool{"net/c1/eth0": true}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 )
 
 // A Requested is an address that somebody asks for, and where he does.

@@ -11,7 +11,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 const (

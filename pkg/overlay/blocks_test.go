@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // A ledger is a store with one host.

@@ -7,11 +7,11 @@ import (
 	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/lease"
-	"github.com/dockyard-cni/dockyard/pkg/owner"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
+	"github.com/dockyard-cni/dockyard/pkg/ipam/lease"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // choose sees to it that the addresses which the runtime asks for are this host's,
@@ -66,7 +66,7 @@ func (c *Config) gives(a netip.Addr) bool {
 func (c *Config) listed(a cni.Requested, rep *conf.Report) error {
 	self := c.self()
 	if h, block, ok := c.hosts.Holder(a.Addr); ok && h.Address != self.Address {
-		return &state.HeldError{Object: "address " + a.Addr.String(), Holder: owner.Mark(fmt.Sprintf("host %s, in its block %s", h.Address, block))}
+		return &engine.HeldError{Object: "address " + a.Addr.String(), Holder: owner.Mark(fmt.Sprintf("host %s, in its block %s", h.Address, block))}
 	}
 	alone := netip.PrefixFrom(a.Addr, a.Addr.BitLen())
 	switch {
@@ -134,8 +134,8 @@ type request struct {
 // An answer is what the daemon says.
 type answer struct {
 	State
-	Held    *state.HeldError `json:"held,omitempty"`    // why it could not claim: another has it
-	Refused string           `json:"refused,omitempty"` // any other reason
+	Held    *engine.HeldError `json:"held,omitempty"`    // why it could not claim: another has it
+	Refused string            `json:"refused,omitempty"` // any other reason
 }
 
 // claim has the daemon claim addresses. The call goes on, and with it the claim,

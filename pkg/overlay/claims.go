@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // A claim is of the addresses that one container has chosen.

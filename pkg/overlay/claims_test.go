@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
 // A chosen address is claimed for who asks, kept while he or a lease has it, and
@@ -49,7 +49,7 @@ func TestChosen(t *testing.T) {
 	d.began = time.Now().Add(-2 * idleTime)
 	look("of an earlier daemon's, later", false)
 
-	l.refuses = &state.HeldError{Object: "address 10.1.0.30", Holder: "host 192.0.2.2"}
+	l.refuses = &engine.HeldError{Object: "address 10.1.0.30", Holder: "host 192.0.2.2"}
 	c = ask()
 	look("refused", false)
 	d.reply()

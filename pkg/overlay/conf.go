@@ -11,17 +11,17 @@ import (
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/segment"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/bridgenet"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // Config is the wire configuration: the keys of networks on a bridge, and those of
 // a network on many hosts. README.md says what each means.
 type Config struct {
-	segment.Config
+	bridgenet.Config
 	Subnets   []netip.Prefix `json:"subnets"`
 	VNI       int            `json:"vni"`
 	Port      int            `json:"port"`
@@ -40,9 +40,9 @@ type Config struct {
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
 	resting  []netip.Prefix
-	checking bool       // what a daemon keeps
-	daemon   *desk.Call // that keeps what it has claimed for this container
-	fault    string     // why checksums are not left to the hardware, if that is so
+	checking bool          // what a daemon keeps
+	daemon   *control.Call // that keeps what it has claimed for this container
+	fault    string        // why checksums are not left to the hardware, if that is so
 }
 
 // Etcd is where the hosts of a network meet, and how they share its subnets.
@@ -73,7 +73,7 @@ const (
 // New returns a configuration with its defaults.
 func New() cni.Config {
 	return &Config{
-		Config: segment.Config{ICC: true, Announce: true, GatewayMode: nft.NAT},
+		Config: bridgenet.Config{ICC: true, Announce: true, GatewayMode: nft.NAT},
 		Port:   defaultPort, Mode: routed, StateDir: "/run/dockyard/overlay", TxChecksum: auto,
 	}
 }
@@ -86,7 +86,7 @@ func (c *Config) Validate(r *cni.Request, rep *conf.Report) {
 	if c.Bridge == "" {
 		c.Bridge = fmt.Sprintf("br-vx%d", c.VNI)
 	}
-	c.Layout = segment.Layout{Gateway: true}
+	c.Layout = bridgenet.Layout{Gateway: true}
 	if c.Mode == routed {
 		c.Layout.Kin = []string{c.device()}
 	}

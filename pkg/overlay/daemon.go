@@ -13,11 +13,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/watch"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/watch"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // A Store says which hosts there are of one network.
@@ -38,7 +38,7 @@ type Claimer interface {
 	// wraps peer.ErrFull says that there is none.
 	Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error)
 	// ClaimAddress takes a block of one address, which is in no block of another
-	// host: else the error is a *state.HeldError that names it.
+	// host: else the error is a *engine.HeldError that names it.
 	ClaimAddress(context.Context, netip.Addr) error
 	// Return gives a block of this host back.
 	Return(context.Context, netip.Prefix) error
@@ -88,7 +88,7 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err != nil {
 		return err
 	}
-	counter := desk.New(d.c.socketFile(), d.answer)
+	counter := control.New(d.c.socketFile(), d.answer)
 	defer counter.Close()
 	leases, err := watch.Dir(ctx, d.leaseDir(), d.log)
 	if err != nil {
@@ -259,11 +259,11 @@ func (d *Daemon) converge(ctx context.Context) error {
 	}
 	for _, s := range p {
 		diff, err := s.Observe(ctx)
-		if err == nil && diff == state.Same {
+		if err == nil && diff == engine.Same {
 			continue
 		}
 		d.log.Info("putting right", "object", s.Key(), "found", string(diff))
-		if err := state.Apply(ctx, state.Plan{s}); err != nil {
+		if err := engine.Apply(ctx, engine.Plan{s}); err != nil {
 			return err
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/watch"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/watch"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // A File is the Store of a network whose hosts stand in its peersFile. Whoever

@@ -8,7 +8,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 )
 
 const plugin = "vxlan-overlay"

@@ -10,20 +10,20 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/attach"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/route"
-	"github.com/dockyard-cni/dockyard/pkg/segment"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/sysctl"
-	"github.com/dockyard-cni/dockyard/pkg/vxlan"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/bridgenet"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/vxlan"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // Plugin returns the plugin's verbs.
 func Plugin() cni.Planned {
-	return cni.Planned{New: New, Scopes: func(*cni.Request) []state.Scope { return segment.Scopes() }}
+	return cni.Planned{New: New, Scopes: func(*cni.Request) []engine.Scope { return bridgenet.Scopes() }}
 }
 
 // Allot implements cni.Allotter: addresses come from this host's blocks, unless
@@ -55,7 +55,7 @@ func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Com
 	c.completeChosen(a)
 	c.CompleteGateways(a)
 	if c.Internal {
-		a.Routes = attach.WithoutDefault(a.Routes)
+		a.Routes = endpoint.WithoutDefault(a.Routes)
 	}
 	for _, ip := range a.IPs {
 		if !ip.Gateway.IsValid() {
@@ -67,7 +67,7 @@ func (c *Config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Com
 			}
 		}
 		if !c.Internal {
-			a.Routes = attach.WithDefault(a.Routes, ip)
+			a.Routes = endpoint.WithDefault(a.Routes, ip)
 		}
 	}
 	return nil
@@ -116,7 +116,7 @@ func (c *Config) Warnings(ctx context.Context) []string {
 }
 
 // Plan implements cni.Config.
-func (c *Config) Plan(a *cni.Attachment) state.Plan {
+func (c *Config) Plan(a *cni.Attachment) engine.Plan {
 	p := c.network(c.Etcd == nil || a.Checking)
 	c.PlanPort(&p, a)
 	c.PlanContainer(&p, a)
@@ -125,18 +125,18 @@ func (c *Config) Plan(a *cni.Attachment) state.Plan {
 
 // network is the part that no container owns. What leads to the other hosts is
 // the daemon's to keep where there is one.
-func (c *Config) network(hosts bool) state.Plan {
-	var p state.Plan
+func (c *Config) network(hosts bool) engine.Plan {
+	var p engine.Plan
 	p.Require(link.Kind("vxlan"), c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
 	c.PlanRequirements(&p, false)
-	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, segment.Quiet(c.Bridge))
+	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, bridgenet.Quiet(c.Bridge))
 	c.planGateways(&p)
 	if c.Mode == routed {
 		for _, s := range c.Subnets { // what is in no block must not leave by the default route
 			p.Ensure(route.Unreachable{Dst: s})
 		}
 	}
-	p.Ensure(c.vxlan(), segment.Quiet(c.device()))
+	p.Ensure(c.vxlan(), bridgenet.Quiet(c.device()))
 	if c.TxChecksum != auto || c.fault != "" {
 		p.Ensure(vxlan.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
 	}
@@ -153,7 +153,7 @@ func (c *Config) network(hosts bool) state.Plan {
 // planGateways gives the host its addresses in the network, the source of its
 // own packets to other hosts', and lets it forward to these also where nothing
 // leaves the network.
-func (c *Config) planGateways(p *state.Plan) {
+func (c *Config) planGateways(p *engine.Plan) {
 	for _, b := range c.self().Blocks {
 		ipv6 := b.Addr().Is6()
 		if b.IsSingleIP() || !c.HasGateway(ipv6) {
@@ -196,10 +196,10 @@ func (c *Config) underlayLink() string {
 
 // others is what leads to the other hosts. CHECK asks the daemon again where it
 // finds something else.
-func (c *Config) others() state.Set {
+func (c *Config) others() engine.Set {
 	s := c.leads()
 	if c.checking {
-		s.Renew = func(context.Context) ([]state.Resource, error) {
+		s.Renew = func(context.Context) ([]engine.Resource, error) {
 			err := c.await()
 			return c.leads().Want, err
 		}
@@ -207,9 +207,9 @@ func (c *Config) others() state.Set {
 	return s
 }
 
-func (c *Config) leads() state.Set { return c.leadTo(c.hosts.Others(c.underlay.addr)) }
+func (c *Config) leads() engine.Set { return c.leadTo(c.hosts.Others(c.underlay.addr)) }
 
-func (c *Config) leadTo(others peer.Snapshot) state.Set {
+func (c *Config) leadTo(others peer.Snapshot) engine.Set {
 	switch {
 	case c.Group.IsValid():
 		return peer.Flat(c.device(), []netip.Addr{c.Group}, c.underlayLink())

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // A State is what the daemon leaves for the plugin: the hosts as the kernel has
@@ -132,15 +132,15 @@ func (c *Config) await() error {
 }
 
 // ask tells the daemon something. Its answer comes by the call.
-func (c *Config) ask(patience time.Duration, r request) (*desk.Call, error) {
+func (c *Config) ask(patience time.Duration, r request) (*control.Call, error) {
 	question, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return desk.Begin(c.socketFile(), string(question), patience)
+	return control.Begin(c.socketFile(), string(question), patience)
 }
 
-func listen(call *desk.Call) (said answer, err error) {
+func listen(call *control.Call) (said answer, err error) {
 	line, err := call.Line()
 	if err == nil {
 		err = json.Unmarshal([]byte(line), &said)

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/route"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 // An underlay is this host's end of the tunnels.

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/peer"
-	"github.com/dockyard-cni/dockyard/pkg/peer/store"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/etcdstore"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
 
 const (
@@ -73,7 +73,7 @@ func daemonRow(ctx context.Context, o options, r *report) error {
 // A lan is a bridge of the sandbox, to which hosts are joined, with etcd on it.
 type lan struct {
 	home   string
-	client *store.Client
+	client *etcdstore.Client
 }
 
 const endpoint = "http://192.0.2.254:2379"
@@ -90,7 +90,7 @@ func newLAN(ctx context.Context) (lan, func(), error) {
 	}
 	stop := func() { _, _, _ = etcd.Process.Kill(), etcd.Wait(), shell("ip link del br0") }
 	var err error
-	if l.client, err = store.Dial(store.Access{Endpoints: []string{endpoint}}); err != nil {
+	if l.client, err = etcdstore.Dial(etcdstore.Access{Endpoints: []string{endpoint}}); err != nil {
 		return l, stop, err
 	}
 	return l, stop, await(func() error {
@@ -169,10 +169,10 @@ func (l lan) conflist(dir string, n overlayNet) (file string, err error) {
 }
 
 // join makes a host known that has no kernel behind it.
-func (l lan) join(ctx context.Context, n overlayNet, address netip.Addr) (*store.Store, error) {
-	s := store.New(ctx, l.client, store.Options{
+func (l lan) join(ctx context.Context, n overlayNet, address netip.Addr) (*etcdstore.Store, error) {
+	s := etcdstore.New(ctx, l.client, etcdstore.Options{
 		Prefix: "/dockyard/overlay", Name: n.name, ID: address.String(), TTL: 30 * time.Second, Reclaim: time.Hour, Log: slog.New(slog.DiscardHandler),
-		Network: store.Network{Subnets: []netip.Prefix{n.subnet}, VNI: n.vni, Port: 4789}, Self: peer.Host{Address: address},
+		Network: etcdstore.Network{Subnets: []netip.Prefix{n.subnet}, VNI: n.vni, Port: 4789}, Self: peer.Host{Address: address},
 	})
 	return s, s.Register(ctx)
 }

@@ -17,7 +17,7 @@ import (
 	vns "github.com/vishvananda/netns"
 	clientv3 "go.etcd.io/etcd/client/v3" //nolint:depguard // for watches of which nobody keeps a list
 
-	"github.com/dockyard-cni/dockyard/pkg/peer/store"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/etcdstore"
 )
 
 // scaleRow measures one daemon among many hosts on many networks, and the etcd
@@ -76,7 +76,7 @@ func scaleRow(ctx context.Context, o options, r *report) error {
 
 // spread has all hosts watch all networks, and says when a change of one has come
 // to all who watch it.
-func (l lan) spread(ctx context.Context, o options, r *report, networks []overlayNet, clients []*store.Client, s *store.Store) error {
+func (l lan) spread(ctx context.Context, o options, r *report, networks []overlayNet, clients []*etcdstore.Client, s *etcdstore.Store) error {
 	heard := make(chan struct{}, len(clients))
 	for _, c := range clients {
 		for _, n := range networks {
@@ -152,12 +152,12 @@ func (l lan) atRest(ctx context.Context, o options, r *report, d member, first u
 
 // crowd makes hosts known on all networks with a block in each. What a host has on
 // several networks comes over one connection, as from a daemon.
-func (l lan) crowd(ctx context.Context, networks []overlayNet, hosts int) (all []*store.Store, clients []*store.Client, err error) {
-	all, clients = make([]*store.Store, hosts*len(networks)), make([]*store.Client, hosts)
+func (l lan) crowd(ctx context.Context, networks []overlayNet, hosts int) (all []*etcdstore.Store, clients []*etcdstore.Client, err error) {
+	all, clients = make([]*etcdstore.Store, hosts*len(networks)), make([]*etcdstore.Client, hosts)
 	return all, clients, many(hosts, func(i int) error {
 		own := l
 		var err error
-		if own.client, err = store.Dial(store.Access{Endpoints: []string{endpoint}}); err != nil {
+		if own.client, err = etcdstore.Dial(etcdstore.Access{Endpoints: []string{endpoint}}); err != nil {
 			return err
 		}
 		clients[i] = own.client

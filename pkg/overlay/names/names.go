@@ -16,9 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/peer/store"
-	"github.com/dockyard-cni/dockyard/pkg/watch"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/watch"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/etcdstore"
 )
 
 // A Store is where hosts tell one another; see store.Store.
@@ -82,7 +82,7 @@ func (e *Exchange) round(ctx context.Context, reader *zone.Reader, s Store) erro
 		return err
 	}
 	others, err := s.Names(ctx, own)
-	if errors.Is(err, store.ErrUnregistered) {
+	if errors.Is(err, etcdstore.ErrUnregistered) {
 		return nil // it wakes us when it is
 	}
 	if err != nil {

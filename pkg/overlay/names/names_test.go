@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/owner"
-	"github.com/dockyard-cni/dockyard/pkg/testnet"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/integration/testnet"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // A board is a store with other hosts' names, and what this one has said.

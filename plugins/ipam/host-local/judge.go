@@ -6,8 +6,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/version"
 
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/lease"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/ipam/lease"
 )
 
 // judge reports what is not allowed, and completes what is.

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 )
 
 // judgeRequested reports addresses that cannot be had, whoever has them.

@@ -13,9 +13,9 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/lease"
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/owner"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
+	"github.com/dockyard-cni/dockyard/pkg/ipam/lease"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // plugin implements cni.Verbs.

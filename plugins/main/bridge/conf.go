@@ -4,14 +4,14 @@ import (
 	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/segment"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/bridgenet"
 )
 
 // config is the wire configuration: the reference plugin's keys and ours, some of
 // them shared with other networks on a bridge. README.md says what each means.
 type config struct {
-	segment.Config
+	bridgenet.Config
 	IsGateway           bool    `json:"isGateway"`
 	IsDefaultGateway    bool    `json:"isDefaultGateway"`
 	ForceAddress        bool    `json:"forceAddress"`
@@ -31,12 +31,12 @@ type trunk struct {
 }
 
 func newConfig() cni.Config {
-	return &config{Config: segment.Config{Bridge: "cni0", ICC: true, Announce: true}}
+	return &config{Config: bridgenet.Config{Bridge: "cni0", ICC: true, Announce: true}}
 }
 
 // Validate implements cni.Config.
 func (c *config) Validate(r *cni.Request, rep *conf.Report) {
-	c.Layout = segment.Layout{
+	c.Layout = bridgenet.Layout{
 		Uplink: c.uplink(), Gateway: c.IsGateway || c.IsDefaultGateway, Apart: c.VLAN != 0, Down: c.DisableInterface,
 	}
 	c.Config.Validate(rep, "that of the host's default route")

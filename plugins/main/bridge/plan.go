@@ -6,28 +6,28 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/attach"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
-	"github.com/dockyard-cni/dockyard/pkg/route"
-	"github.com/dockyard-cni/dockyard/pkg/segment"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/bridgenet"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
 )
 
-func scopes(*cni.Request) []state.Scope { return segment.Scopes(nft.SpoofScope(segment.Prefix)) }
+func scopes(*cni.Request) []engine.Scope { return bridgenet.Scopes(nft.SpoofScope(bridgenet.Prefix)) }
 
 // Complete adds the gateways and default routes that the IPAM plugin left to us.
 func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer
 	c.CompleteGateways(a)
 	if c.Internal {
-		a.Routes = attach.WithoutDefault(a.Routes)
+		a.Routes = endpoint.WithoutDefault(a.Routes)
 		return nil
 	}
 	if c.IsDefaultGateway {
 		for _, ip := range a.IPs {
-			a.Routes = attach.WithDefault(a.Routes, ip)
+			a.Routes = endpoint.WithDefault(a.Routes, ip)
 		}
 	}
 	return nil
@@ -44,8 +44,8 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 }
 
 // Plan implements cni.Config.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (c *config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	c.PlanRequirements(&p, c.MACSpoofCheck)
 	c.planBridge(&p, a)
 	c.PlanFirewall(&p)
@@ -54,10 +54,10 @@ func (c *config) Plan(a *cni.Attachment) state.Plan {
 	return p
 }
 
-func (c *config) planBridge(p *state.Plan, a *cni.Attachment) {
-	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, segment.Quiet(c.Bridge))
+func (c *config) planBridge(p *engine.Plan, a *cni.Attachment) {
+	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, bridgenet.Quiet(c.Bridge))
 	if c.VLAN != 0 && c.Uplinked() {
-		p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}, segment.Quiet(c.uplink()), link.Up{NS: netns.Host(), Name: c.uplink()})
+		p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}, bridgenet.Quiet(c.uplink()), link.Up{NS: netns.Host(), Name: c.uplink()})
 	}
 	for _, ip := range a.IPs {
 		if c.HasGateway(ip.Prefix.Addr().Is6()) && ip.Gateway.IsValid() {
@@ -77,15 +77,15 @@ func (c *config) uplink() string {
 // tagged reports whether the bridge must tell VLANs apart.
 func (c *config) tagged() bool { return c.VLAN != 0 || len(c.VLANTrunk) > 0 }
 
-func (c *config) planPort(p *state.Plan, a *cni.Attachment) {
-	var vlans []state.Resource
+func (c *config) planPort(p *engine.Plan, a *cni.Attachment) {
+	var vlans []engine.Resource
 	if c.tagged() {
-		vlans = append(vlans, c.portVLAN(segment.HostLink(a)))
+		vlans = append(vlans, c.portVLAN(bridgenet.HostLink(a)))
 	}
 	c.PlanPort(p, a, vlans...)
 	if c.MACSpoofCheck {
 		p.Ensure(nft.SpoofTable())
-		p.Own(nft.SpoofCheck(a.Mark(), segment.HostLink(a), c.MAC(a)))
+		p.Own(nft.SpoofCheck(a.Mark(), bridgenet.HostLink(a), c.MAC(a)))
 	}
 }
 

@@ -4,27 +4,27 @@ import (
 	"encoding/json"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/parent"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/childlink"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 )
 
 // config is the wire configuration; what it shares with macvlan's is in
-// parent.Config. README.md says what each key means.
+// childlink.Config. README.md says what each key means.
 type config struct {
-	parent.Config
+	childlink.Config
 	Flag string `json:"flag"`
 }
 
 func newConfig() cni.Config {
-	c := &config{Config: parent.Defaults(link.Driver{Kind: link.Ipvlan, Mode: "l2"}), Flag: "bridge"}
+	c := &config{Config: childlink.Defaults(link.Driver{Kind: link.Ipvlan, Mode: "l2"}), Flag: "bridge"}
 	c.Chains = true
 	return c
 }
 
 // Validate implements cni.Config.
 func (c *config) Validate(r *cni.Request, rep *conf.Report) {
-	parent.OneOf(rep, "flag", c.Flag, link.Flags())
+	childlink.OneOf(rep, "flag", c.Flag, link.Flags())
 	c.Driver.Flag = c.Flag
 	c.Config.Validate(r, rep)
 	var asked struct {

@@ -4,9 +4,9 @@ package main
 
 import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/parent"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/childlink"
 )
 
 func main() {
-	cni.Main("ipvlan", cni.Planned{New: newConfig, Scopes: parent.Scopes})
+	cni.Main("ipvlan", cni.Planned{New: newConfig, Scopes: childlink.Scopes})
 }

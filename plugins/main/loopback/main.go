@@ -8,12 +8,12 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/dockyard-cni/dockyard/pkg/attach"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // name is the link's, whatever CNI_IFNAME says: runtimes pass "lo", or by
@@ -42,18 +42,18 @@ type config struct{ cni.Base }
 func (*config) Validate(*cni.Request, *conf.Report) {}
 
 // Plan implements cni.Config.
-func (*config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (*config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	p.Ensure(link.Up{NS: a.NetNS, Name: name})
 	return p
 }
 
 // scopes: every namespace has the link, so nothing is owned.
-func scopes(*cni.Request) []state.Scope { return nil }
+func scopes(*cni.Request) []engine.Scope { return nil }
 
 // Links implements cni.Linker.
 func (*config) Links(_ context.Context, a *cni.Attachment) ([]*current.Interface, error) {
-	lo, err := attach.Interface(a.NetNS, name)
+	lo, err := endpoint.Interface(a.NetNS, name)
 	if err != nil {
 		return nil, err
 	}

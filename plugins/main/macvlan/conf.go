@@ -4,15 +4,15 @@ import (
 	"net"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/parent"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/childlink"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 )
 
 // config is the wire configuration; what it shares with ipvlan's is in
-// parent.Config. README.md says what each key means.
+// childlink.Config. README.md says what each key means.
 type config struct {
-	parent.Config
+	childlink.Config
 	MAC        conf.MAC   `json:"mac"`
 	BCQueueLen uint32     `json:"bcqueuelen"`
 	SourceMACs []conf.MAC `json:"sourceMACs"`
@@ -28,7 +28,7 @@ type config struct {
 }
 
 func newConfig() cni.Config {
-	return &config{Config: parent.Defaults(link.Driver{Kind: link.Macvlan, Mode: "bridge"})}
+	return &config{Config: childlink.Defaults(link.Driver{Kind: link.Macvlan, Mode: "bridge"})}
 }
 
 // Validate implements cni.Config.

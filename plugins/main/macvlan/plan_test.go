@@ -3,12 +3,12 @@ package main
 import (
 	"testing"
 
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden/plan"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/parent"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
+	"github.com/dockyard-cni/dockyard/pkg/endpoint/childlink"
 )
 
-var planned = cni.Planned{New: newConfig, Scopes: parent.Scopes}
+var planned = cni.Planned{New: newConfig, Scopes: childlink.Scopes}
 
 func TestPlan(t *testing.T) { plan.Test(t, planned) }
 

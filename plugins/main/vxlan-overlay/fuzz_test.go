@@ -6,9 +6,9 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden"
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden/plan"
 	"github.com/dockyard-cni/dockyard/pkg/overlay"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
 )
 
 // Whatever a user writes and an IPAM plugin answers, there is a plan or an

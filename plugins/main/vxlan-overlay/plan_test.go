@@ -3,8 +3,8 @@ package main
 import (
 	"testing"
 
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden/plan"
 	"github.com/dockyard-cni/dockyard/pkg/overlay"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
 )
 
 func TestPlan(t *testing.T) { plan.Test(t, overlay.Plugin()) }

@@ -2,8 +2,8 @@ package main
 
 import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/shape"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/qdisc"
 )
 
 // config is the wire configuration, all of it the reference plugin's. README.md
@@ -19,7 +19,7 @@ type config struct {
 		Bandwidth limits `json:"bandwidth"`
 	} `json:"runtimeConfig" conf:"open"`
 
-	ingress, egress shape.Limit
+	ingress, egress qdisc.Limit
 }
 
 // limits are bits per second, and bits; 0 is no limit. Ingress is what the
@@ -56,7 +56,7 @@ func or0(v *uint64) uint64 {
 	return *v
 }
 
-func limit(path string, rate, burst uint64, rep *conf.Report) shape.Limit {
+func limit(path string, rate, burst uint64, rep *conf.Report) qdisc.Limit {
 	switch {
 	case (rate == 0) != (burst == 0):
 		rep.Conflict(path+"Rate, "+path+"Burst", "found %d and %d, want both, or neither for no limit", rate, burst)
@@ -65,5 +65,5 @@ func limit(path string, rate, burst uint64, rep *conf.Report) shape.Limit {
 	case burst > maxBurst:
 		rep.Bad(path+"Burst", burst, "at most %d bits", uint64(maxBurst))
 	}
-	return shape.Limit{Rate: rate, Burst: burst}
+	return qdisc.Limit{Rate: rate, Burst: burst}
 }

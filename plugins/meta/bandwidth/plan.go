@@ -6,17 +6,17 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/shape"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/qdisc"
 )
 
 const prefix = "bwp" // of the ifb's name, as with the reference plugin
 
 // scopes: the limits of a link go with it; so they are looked for only on the
 // links that bridge names, which may outlive a failed ADD of this plugin.
-func scopes(*cni.Request) []state.Scope {
-	return []state.Scope{link.Scope{Prefix: prefix}, shape.Scope{Prefix: "veth"}}
+func scopes(*cni.Request) []engine.Scope {
+	return []engine.Scope{link.Scope{Prefix: prefix}, qdisc.Scope{Prefix: "veth"}}
 }
 
 func (c *config) limited() bool { return c.ingress.Rate > 0 || c.egress.Rate > 0 }
@@ -30,17 +30,17 @@ func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
 }
 
 // Plan implements cni.Config.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (c *config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	host := a.HostEnd()
 	if host == "" { // Resolve has refused limits
 		return p
 	}
 	if c.ingress.Rate > 0 {
-		p.Own(shape.TBF{Link: host, Limit: c.ingress})
+		p.Own(qdisc.TBF{Link: host, Limit: c.ingress})
 	}
 	if c.egress.Rate > 0 {
-		p.Own(shape.IFB{Name: ifb(a), MTU: host, Limit: c.egress, Mark: a.Mark()}, shape.Redirect{Link: host, Through: ifb(a)})
+		p.Own(qdisc.IFB{Name: ifb(a), MTU: host, Limit: c.egress, Mark: a.Mark()}, qdisc.Redirect{Link: host, Through: ifb(a)})
 	}
 	return p
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 )
 
 // config is the wire configuration: dnsname's key, then ours. README.md says

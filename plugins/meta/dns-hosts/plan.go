@@ -9,15 +9,15 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
-func scopes(r *cni.Request) []state.Scope {
+func scopes(r *cni.Request) []engine.Scope {
 	store := zone.Default()
-	return []state.Scope{store.Scope(netnsName(r.NetNS.Path())), rules{store}}
+	return []engine.Scope{store.Scope(netnsName(r.NetNS.Path())), rules{store}}
 }
 
 // Resolve implements cni.Resolver: a runtime that passes no name has it in the
@@ -35,8 +35,8 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
 }
 
 // Plan implements cni.Config.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (c *config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	if a.Prev != nil {
 		store := zone.Default()
 		p.Ensure(served{desk: store.Desk(), mark: a.Mark(), netns: a.NetNS.Path(), capture: c.Capture, last: a.Last})
@@ -92,7 +92,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // Warnings implements cni.Warner. ADD does without the daemon, as hosts files do;
 // but the container has no other server to ask.
 func (c *config) Warnings(context.Context) []string {
-	if err := desk.Open(zone.Default().Desk()); err != nil {
+	if err := control.Open(zone.Default().Desk()); err != nil {
 		return []string{"dns-hosts daemon: not running (" + err.Error() + "): containers find one another by hosts files alone, and no other names"}
 	}
 	return nil

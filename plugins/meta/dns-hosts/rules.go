@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
-	"github.com/dockyard-cni/dockyard/pkg/owner"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // rules finds what leads a container's queries to the daemon's sockets, where a
@@ -17,10 +17,10 @@ import (
 // container's last attachment.
 type rules struct{ zone.Store }
 
-// Of implements state.Scope.
-func (s rules) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
+// Of implements engine.Scope.
+func (s rules) Of(ctx context.Context, m owner.Mark) ([]engine.Found, error) {
 	record, err := s.Read(m)
-	if err != nil || desk.Open(s.Desk()) == nil {
+	if err != nil || control.Open(s.Desk()) == nil {
 		return nil, nil //nolint:nilerr // who has no record is not served
 	}
 	marks, err := s.MarksOf(m.Container())
@@ -32,14 +32,14 @@ func (s rules) Of(ctx context.Context, m owner.Mark) ([]state.Found, error) {
 		return nil, nil //nolint:nilerr // gone, and the rules with it
 	}
 	r := nft.Resolver{NS: ns}
-	if diff, err := r.Observe(ctx); err != nil || diff == state.Absent {
+	if diff, err := r.Observe(ctx); err != nil || diff == engine.Absent {
 		return nil, err
 	}
-	return []state.Found{{Mark: m, Resource: r}}, nil
+	return []engine.Found{{Mark: m, Resource: r}}, nil
 }
 
-// All implements state.Scope.
-func (s rules) All(ctx context.Context) (out []state.Found, err error) {
+// All implements engine.Scope.
+func (s rules) All(ctx context.Context) (out []engine.Found, err error) {
 	marks, err := s.Marks()
 	for _, m := range marks {
 		found, ofErr := s.Of(ctx, m)

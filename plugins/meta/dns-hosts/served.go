@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/owner"
-	"github.com/dockyard-cni/dockyard/pkg/state"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // A served has the daemon open its sockets in the container before the plugin ends,
@@ -31,18 +31,18 @@ func (s served) question() string {
 	return fmt.Sprintf("serve %s %t %s", s.mark, s.capture, s.netns)
 }
 
-// Key implements state.Resource.
+// Key implements engine.Resource.
 func (s served) Key() string { return "resolver of " + string(s.mark) }
 
 func (s served) String() string { return fmt.Sprintf("echo %s | nc -U %s", s.question(), s.desk) }
 
-// Observe implements state.Resource. CHECK does not ask for a daemon, which may
+// Observe implements engine.Resource. CHECK does not ask for a daemon, which may
 // be away for a moment.
-func (s served) Observe(context.Context) (state.Diff, error) { return state.Same, nil }
+func (s served) Observe(context.Context) (engine.Diff, error) { return engine.Same, nil }
 
-// Apply implements state.Resource.
+// Apply implements engine.Resource.
 func (s served) Apply(context.Context) error {
-	if call, err := desk.Begin(s.desk, s.question(), enough); err == nil {
+	if call, err := control.Begin(s.desk, s.question(), enough); err == nil {
 		s.last(func() {
 			_, _ = call.Line()
 			call.End()
@@ -51,5 +51,5 @@ func (s served) Apply(context.Context) error {
 	return nil
 }
 
-// Remove implements state.Resource: the daemon finds out by itself.
+// Remove implements engine.Resource: the daemon finds out by itself.
 func (s served) Remove(context.Context) error { return nil }

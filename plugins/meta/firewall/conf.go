@@ -4,8 +4,8 @@ import (
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
 )
 
 // config is the wire configuration, all of it the reference plugin's. README.md

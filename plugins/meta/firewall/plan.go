@@ -3,21 +3,21 @@ package main
 import (
 	"context"
 
-	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	fwd "github.com/dockyard-cni/dockyard/pkg/firewalld"
-	ipt "github.com/dockyard-cni/dockyard/pkg/iptables"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
-	"github.com/dockyard-cni/dockyard/pkg/route"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/backend"
+	fwd "github.com/dockyard-cni/dockyard/pkg/firewall/firewalld"
+	ipt "github.com/dockyard-cni/dockyard/pkg/firewall/iptables"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
 )
 
 // scopes: all that is made belongs to the bridge, as what is forwarded passes
 // that, so there is nothing to find by the mark of an attachment.
-func scopes(*cni.Request) []state.Scope { return nil }
+func scopes(*cni.Request) []engine.Scope { return nil }
 
 // Resolve implements cni.Resolver.
 func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
@@ -59,7 +59,7 @@ func (c *config) choose(ctx context.Context) error {
 		return err
 	}
 	diff, err := fwd.Running().Observe(ctx)
-	if diff == state.Same && err == nil {
+	if diff == engine.Same && err == nil {
 		c.Backend = firewalld
 	}
 	return err
@@ -76,8 +76,8 @@ func (c *config) bridge(a *cni.Attachment) string {
 
 // Plan implements cni.Config. The policy is one of nftables, whatever lets the
 // traffic through: there is one mechanism that keeps networks apart.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (c *config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	br := c.bridge(a)
 	if br == "" && a.Prev != nil {
 		return p

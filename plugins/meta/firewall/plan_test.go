@@ -3,8 +3,8 @@ package main
 import (
 	"testing"
 
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden/plan"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
 )
 
 var planned = cni.Planned{New: newConfig, Scopes: scopes}

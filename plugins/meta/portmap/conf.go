@@ -5,11 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/nat"
-	"github.com/dockyard-cni/dockyard/pkg/nft"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/backend"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nat"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
 )
 
 // config is the wire configuration: the reference plugin's keys, then ours.

@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden/plan"
 )
 
 func FuzzPlan(f *testing.F) { plan.FuzzChained(f, planned) }

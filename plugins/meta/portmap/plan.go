@@ -5,18 +5,18 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/dockyard-cni/dockyard/pkg/backend"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/nat"
-	"github.com/dockyard-cni/dockyard/pkg/netns"
-	"github.com/dockyard-cni/dockyard/pkg/route"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/backend"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nat"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
 )
 
 const kind = "portmap"
 
-func scopes(*cni.Request) []state.Scope { return backend.Scopes(kind) }
+func scopes(*cni.Request) []engine.Scope { return backend.Scopes(kind) }
 
 // Resolve implements cni.Resolver.
 func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
@@ -45,8 +45,8 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 
 // Plan implements cni.Config. Without mappings there is nothing to do, but
 // STATUS wants to know whether there could be.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (c *config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	if len(c.mappings) > 0 || a.Prev == nil {
 		p.Require(c.backend.Ready)
 	}

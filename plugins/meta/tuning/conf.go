@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
 )
 
 // config is the wire configuration, all of it the reference plugin's. README.md

@@ -9,23 +9,23 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/link"
-	"github.com/dockyard-cni/dockyard/pkg/state"
-	"github.com/dockyard-cni/dockyard/pkg/sysctl"
-	"github.com/dockyard-cni/dockyard/pkg/tuning"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/tuning"
 )
 
 // scopes: of the configuration only dataDir matters, and the default where it
 // cannot be read.
-func scopes(r *cni.Request) []state.Scope {
+func scopes(r *cni.Request) []engine.Scope {
 	var c struct {
 		DataDir string `json:"dataDir"`
 	}
 	if json.Unmarshal(r.Config, &c) != nil || !filepath.IsAbs(c.DataDir) {
 		c.DataDir = defaultDataDir
 	}
-	return []state.Scope{tuning.Scope{Dir: c.DataDir}}
+	return []engine.Scope{tuning.Scope{Dir: c.DataDir}}
 }
 
 // Resolve implements cni.Resolver: what the host's administrator allows. On
@@ -47,8 +47,8 @@ func (c *config) Resolve(_ context.Context, a *cni.Attachment) error {
 
 // Plan implements cni.Config. With nothing to change there is nothing to
 // remember.
-func (c *config) Plan(a *cni.Attachment) state.Plan {
-	var p state.Plan
+func (c *config) Plan(a *cni.Attachment) engine.Plan {
+	var p engine.Plan
 	t := tuning.Tuning{Dir: c.DataDir, Mark: a.Mark(), NS: a.NetNS, Link: a.Owner.IfName, Settings: c.wanted()}
 	for _, s := range c.sysctls {
 		t.Sysctls = append(t.Sysctls, sysctl.Value{Name: s.Name, Value: s.Value.Value})

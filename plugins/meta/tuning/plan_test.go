@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dockyard-cni/dockyard/integration/testnet/golden/plan"
 	"github.com/dockyard-cni/dockyard/pkg/cni"
-	"github.com/dockyard-cni/dockyard/pkg/conf"
-	"github.com/dockyard-cni/dockyard/pkg/testnet/golden/plan"
+	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 )
 
 var planned = cni.Planned{New: newConfig, Scopes: scopes}

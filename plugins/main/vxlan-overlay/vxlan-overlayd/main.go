@@ -13,10 +13,10 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 	"github.com/dockyard-cni/dockyard/pkg/overlay"
+	"github.com/dockyard-cni/dockyard/pkg/overlay/etcdstore"
 	"github.com/dockyard-cni/dockyard/pkg/overlay/names"
-	"github.com/dockyard-cni/dockyard/pkg/peer/store"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
 )
 
 func main() {
@@ -68,15 +68,15 @@ func run(ctx context.Context, files []string, log *slog.Logger) error {
 }
 
 // dialer dials each etcd once, for all networks that reach it in one way.
-func dialer() func(*overlay.Etcd) (*store.Client, error) {
-	clients := map[string]*store.Client{}
-	return func(e *overlay.Etcd) (client *store.Client, err error) {
-		a := store.Access{
+func dialer() func(*overlay.Etcd) (*etcdstore.Client, error) {
+	clients := map[string]*etcdstore.Client{}
+	return func(e *overlay.Etcd) (client *etcdstore.Client, err error) {
+		a := etcdstore.Access{
 			Endpoints: e.Endpoints, CA: e.CA, Cert: e.Cert, Key: e.Key, Username: e.Username, PasswordFile: e.PasswordFile,
 		}
 		key := fmt.Sprintf("%q", a)
 		if client = clients[key]; client == nil {
-			if client, err = store.Dial(a); err == nil {
+			if client, err = etcdstore.Dial(a); err == nil {
 				clients[key] = client
 			}
 		}
@@ -85,7 +85,7 @@ func dialer() func(*overlay.Etcd) (*store.Client, error) {
 }
 
 // start returns what keeps one network.
-func start(ctx context.Context, c *overlay.Config, dial func(*overlay.Etcd) (*store.Client, error), log *slog.Logger) ([]func() error, error) {
+func start(ctx context.Context, c *overlay.Config, dial func(*overlay.Etcd) (*etcdstore.Client, error), log *slog.Logger) ([]func() error, error) {
 	d := overlay.NewDaemon(c, log)
 	if err := d.Start(); err != nil {
 		return nil, err
@@ -98,9 +98,9 @@ func start(ctx context.Context, c *overlay.Config, dial func(*overlay.Etcd) (*st
 	if err != nil {
 		return nil, err
 	}
-	s := store.New(ctx, client, store.Options{
+	s := etcdstore.New(ctx, client, etcdstore.Options{
 		Prefix: c.Etcd.Prefix, Name: c.Name, Self: d.Self(), ID: machine(), Log: log,
-		Network: store.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
+		Network: etcdstore.Network{Subnets: c.Subnets, VNI: c.VNI, Port: c.Port},
 		TTL:     c.Etcd.TTL(), Reclaim: c.Etcd.Reclaim(),
 	})
 	e := names.Exchange{Network: c.Name, Subnets: c.Subnets, Zone: zone.Default(), Log: log}

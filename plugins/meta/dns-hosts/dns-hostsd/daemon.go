@@ -20,10 +20,10 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/owner"
-	"github.com/dockyard-cni/dockyard/pkg/resolver"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/dns/resolver"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 const (
@@ -52,13 +52,13 @@ func daemon() error {
 		return err
 	}
 	defer w.close()
-	d := desk.New(store.Desk(), answerer{service, w}.answer)
+	d := control.New(store.Desk(), answerer{service, w}.answer)
 	defer d.Close()
 	return loop(ctx, log, service, w, d)
 }
 
 // loop looks soon where something has changed, and now and then everywhere.
-func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *watcher, d *desk.Desk) error {
+func loop(ctx context.Context, log *slog.Logger, service *resolver.Service, w *watcher, d *control.Desk) error {
 	all := time.NewTimer(0)
 	var soon <-chan time.Time
 	for {

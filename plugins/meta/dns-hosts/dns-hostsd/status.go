@@ -9,9 +9,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/dockyard-cni/dockyard/pkg/desk"
-	"github.com/dockyard-cni/dockyard/pkg/resolver"
-	"github.com/dockyard-cni/dockyard/pkg/zone"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/dns/resolver"
+	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 )
 
 const patience = 5 * time.Second
@@ -23,7 +23,7 @@ func status(args []string) error {
 	if len(args) > 0 && args[0] == "metrics" {
 		question = "metrics"
 	}
-	answer, err := desk.Ask(zone.Default().Desk(), question, patience)
+	answer, err := control.Ask(zone.Default().Desk(), question, patience)
 	if err != nil {
 		return fmt.Errorf("the daemon does not answer; is it running? %w", err)
 	}

@@ -1,0 +1,125 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
+)
+
+// A Bridge is a Linux bridge of the host, up. One that exists is adopted as it
+// is, but for what is asked for here; it is never deleted.
+//
+// Its MAC address is random and set at creation: without that it would follow
+// its ports, and every container would lose its gateway's neighbour entry when
+// one comes or goes (kernel: br_stp_recalculate_bridge_id).
+type Bridge struct {
+	Name    string
+	MTU     int // of a bridge that is made; 0 leaves it to the kernel
+	Promisc bool
+	VLANs   bool // vlan_filtering
+}
+
+// Key implements engine.Resource.
+func (b Bridge) Key() string { return "link " + b.Name }
+
+func (b Bridge) String() string {
+	s := "ip link add " + b.Name
+	if b.MTU > 0 {
+		s += fmt.Sprintf(" mtu %d", b.MTU)
+	}
+	s += " type bridge"
+	if b.VLANs {
+		s += " vlan_filtering 1"
+	}
+	s += " ; ip link set " + b.Name + " up"
+	if b.Promisc {
+		s += " promisc on"
+	}
+	return s
+}
+
+// Observe implements engine.Resource.
+func (b Bridge) Observe(context.Context) (engine.Diff, error) {
+	_, l, err := Find(netns.Host(), b.Name)
+	if err != nil || l == nil {
+		return engine.Absent, err
+	}
+	br, ok := l.(*netlink.Bridge)
+	if !ok {
+		return engine.Differ("type", l.Type(), "bridge"), nil
+	}
+	diffs := []engine.Diff{engine.Differ("state", State(l), "up")}
+	if b.Promisc {
+		diffs = append(diffs, engine.Differ("promisc", l.Attrs().Promisc > 0, true))
+	}
+	if b.VLANs {
+		diffs = append(diffs, engine.Differ("vlan_filtering", br.VlanFiltering != nil && *br.VlanFiltering, true))
+	}
+	return engine.First(diffs...), nil
+}
+
+// Apply implements engine.Resource.
+func (b Bridge) Apply(ctx context.Context) error {
+	h, err := netns.Host().Netlink()
+	if err != nil {
+		return err
+	}
+	diff, err := b.Observe(ctx)
+	if err != nil || diff == engine.Same {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = b.Name, b.MTU, randomMAC()
+	if b.MTU == 0 {
+		attrs.MTU = -1
+	}
+	br := &netlink.Bridge{LinkAttrs: attrs}
+	if b.VLANs {
+		br.VlanFiltering = &b.VLANs
+	}
+	err = h.LinkAdd(br)
+	if b.VLANs && errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("the kernel was built without VLANs of bridges (BRIDGE_VLAN_FILTERING), which vlan and vlanTrunk need: %w", err)
+	}
+	if err != nil && !exists(err) {
+		return err
+	}
+	return b.converge(h)
+}
+
+func (b Bridge) converge(h *netlink.Handle) error {
+	l, err := h.LinkByName(b.Name)
+	if err != nil {
+		return err
+	}
+	br, ok := l.(*netlink.Bridge)
+	if !ok {
+		return fmt.Errorf("link %s is there already and of type %s; name another bridge, or delete it", b.Name, l.Type())
+	}
+	if b.VLANs && (br.VlanFiltering == nil || !*br.VlanFiltering) {
+		if err := h.BridgeSetVlanFiltering(l, true); err != nil {
+			return fmt.Errorf("vlan_filtering: %w", err)
+		}
+	}
+	if b.Promisc {
+		if err := h.SetPromiscOn(l); err != nil {
+			return err
+		}
+	}
+	return h.LinkSetUp(l)
+}
+
+// Remove implements engine.Resource.
+func (b Bridge) Remove(context.Context) error {
+	h, l, err := Find(netns.Host(), b.Name)
+	if err != nil || l == nil {
+		return err
+	}
+	return h.LinkDel(l)
+}
