@@ -129,7 +129,7 @@ func (c *Config) network(hosts bool) engine.Plan {
 	var p engine.Plan
 	p.Require(link.Kind("vxlan"), c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
 	c.PlanRequirements(&p, false)
-	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU}, bridgenet.Quiet(c.Bridge))
+	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU}, bridgenet.Quiet(c.Bridge))
 	c.planGateways(&p)
 	if c.Mode == routed {
 		for _, s := range c.Subnets { // what is in no block must not leave by the default route

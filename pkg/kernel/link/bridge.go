@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
@@ -23,6 +24,15 @@ type Bridge struct {
 	MTU     int // of a bridge that is made; 0 leaves it to the kernel
 	Promisc bool
 	VLANs   bool // vlan_filtering
+	// Network is the one that a bridge is made for. Its alias says so, so that
+	// whoever removes the network knows whether the bridge goes with it.
+	Network string
+}
+
+// BridgeMark is the alias of a bridge that was made for a network. No network is
+// called "*".
+func BridgeMark(network string) owner.Mark {
+	return owner.Key{Network: "*", ContainerID: network, IfName: "bridge"}.Mark()
 }
 
 // Key implements engine.Resource.
@@ -40,6 +50,9 @@ func (b Bridge) String() string {
 	s += " ; ip link set " + b.Name + " up"
 	if b.Promisc {
 		s += " promisc on"
+	}
+	if b.Network != "" {
+		s += fmt.Sprintf(" alias '%s'", BridgeMark(b.Network))
 	}
 	return s
 }
@@ -86,6 +99,9 @@ func (b Bridge) Apply(ctx context.Context) error {
 	err = h.LinkAdd(br)
 	if b.VLANs && errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("the kernel was built without VLANs of bridges (BRIDGE_VLAN_FILTERING), which vlan and vlanTrunk need: %w", err)
+	}
+	if err == nil && b.Network != "" {
+		err = h.LinkSetAlias(br, string(BridgeMark(b.Network)))
 	}
 	if err != nil && !exists(err) {
 		return err

@@ -55,7 +55,7 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 }
 
 func (c *config) planBridge(p *engine.Plan, a *cni.Attachment) {
-	p.Ensure(link.Bridge{Name: c.Bridge, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, bridgenet.Quiet(c.Bridge))
+	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, bridgenet.Quiet(c.Bridge))
 	if c.VLAN != 0 && c.Uplinked() {
 		p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}, bridgenet.Quiet(c.uplink()), link.Up{NS: netns.Host(), Name: c.uplink()})
 	}
