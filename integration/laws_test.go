@@ -35,7 +35,7 @@ func TestLaws(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel() // so that none waits for the slowest example of another
 			for _, e := range examples(t) {
-				if !here(t, "example/"+e.name, needs(t, e.conflist)...) {
+				if !testnet.Here(t, "example/"+e.name, needs(t, e.conflist)...) {
 					continue
 				}
 				t.Run(e.name, func(t *testing.T) {
@@ -271,12 +271,12 @@ func (e example) turn(t *testing.T, plugin string, emulated int) (first, step in
 	}
 	var with []string
 	for _, other := range examples(t) {
-		if slices.Contains(other.plugins(t), plugin) && (left != "" || len(lacking(needs(t, other.conflist))) == 0) {
+		if slices.Contains(other.plugins(t), plugin) && (testnet.Emulated() || len(testnet.Lacking(needs(t, other.conflist))) == 0) {
 			with = append(with, other.name)
 		}
 	}
 	step = min(4, len(with))
-	if left != "" {
+	if testnet.Emulated() {
 		step = emulated
 	}
 	const day = 24 * 60 * 60

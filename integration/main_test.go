@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	// Hosts wait for the kernel more than they compute: for RCU when links and
 	// namespaces end. A flag on the command line goes before this.
 	parallel := "8"
-	if left != "" {
+	if testnet.Emulated() {
 		parallel = "3" // an emulated machine computes more than it waits
 	}
 	if err := flag.Set("test.parallel", parallel); err != nil {
@@ -43,7 +43,7 @@ type run struct{ testnet.M }
 
 func (r run) Run() int {
 	code := r.M.Run()
-	if names := forgotten(); len(names) > 0 {
+	if names := testnet.Forgotten(func(name string) bool { return !testnet.IsContract(name) }); len(names) > 0 {
 		fmt.Fprintf(os.Stderr, "FAIL: left to this run, and not run: %q\n", names)
 		return max(code, 1)
 	}

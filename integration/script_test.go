@@ -328,7 +328,7 @@ func (s *scene) ask(ns, network, address string, within time.Duration) (string, 
 // denial is how long tests look at what must not work: a refusal or a drop. An
 // emulated machine is slower by ten times.
 func denial() time.Duration {
-	if left != "" {
+	if testnet.Emulated() {
 		return 3 * time.Second
 	}
 	return 600 * time.Millisecond

@@ -68,7 +68,7 @@ func (w *walker) run(steps int) error {
 // walk lets attachments of two networks come and go at the same time.
 func walk(t *testing.T, e example) {
 	steps := 25
-	if left != "" {
+	if testnet.Emulated() {
 		steps = 12 // of seconds each
 	}
 	l := newLab(t, e, 3)

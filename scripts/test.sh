@@ -68,17 +68,20 @@ mapfile -t libraries < <(go list ./pkg/... ./integration/testnet/...)
 mapfile -t rest < <(go list ./... | grep -v -e '/pkg/' -e '/integration/testnet')
 
 phase "packages ${race[*]}"
-run_tests "${race[@]}" "$@" "${libraries[@]}" || failed=1
+DOCKYARD_LEAVE=$left run_tests "${race[@]}" "$@" "${libraries[@]}" || failed=1
 
 # One package at a time: these measure, and share the kernel's module state.
 phase "plugins and integration"
 DOCKYARD_LEAVE=$left run_tests -p=1 "$@" "${rest[@]}" || failed=1
 
-# second_kernel_tests pattern [-v]: those left whose names match, or do not.
+# second_kernel_tests pattern [-v]: those left whose names match, or do not. Contract
+# cases, contract/DIRECTORY/TYPE, are run by their packages, one at a time.
 second_kernel_tests() {
+    local packages
     grep "${@:2}" -e "$1" "$left" >"$left.part" || return 0
     sed 's/^/    /' "$left.part"
-    DOCKYARD_LEFT=$left.part run_tests -exec "$PWD/scripts/second-kernel.sh" -run 'TestContract|TestScript|TestLaws' ./integration || failed=1
+    mapfile -t packages < <(sed -n -e 's#^contract/\(.*\)/.*#./\1#p' -e '/^contract/!s#.*#./integration#p' "$left.part" | sort -u)
+    DOCKYARD_LEFT=$left.part run_tests -p=1 -exec "$PWD/scripts/second-kernel.sh" -run 'TestContract$|TestScript|TestLaws' "${packages[@]}" || failed=1
 }
 
 phase "under the second kernel"

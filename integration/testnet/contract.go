@@ -9,6 +9,8 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -22,8 +24,11 @@ import (
 type Case struct {
 	engine.Resource
 	Role  engine.Role
-	Setup string // for sh: what the resource needs around it
-	Needs string // what the kernel must have, if not every one has it
+	Setup string    // for sh: what the resource needs around it
+	Needs []Feature // what the kernel must have, if not every one has it
+
+	// Prepare is for what sh cannot set up.
+	Prepare func(*testing.T, *Host)
 
 	// Breaks are commands that change one attribute by hand each, with a word
 	// that the Diff must have; "absent" for a Diff that is engine.Absent.
@@ -40,9 +45,73 @@ type Case struct {
 	Unseen bool
 }
 
-// Contract holds a resource to what engine.Resource promises.
-func Contract(t *testing.T, h *Host, c Case) {
+// Contract is the whole test of a package that has resources, by the name of
+// TestContract in its contract_test.go: a case, or more, for each type. Each case
+// is held to what engine.Resource promises, on a host of its own with a container
+// c1. Cases are made anew for each, as a netns.NS is of one host.
+//
+// Which cases run under the second kernel, Needs says: scripts/test.sh runs
+// TestContract there, in the packages that have any.
+func Contract(t *testing.T, cases func() []Case) {
+	dir := packageDir(t)
+	held := map[string]bool{}
+	for i, c := range cases() {
+		held[c.TypeOf()] = true
+		_, name, _ := strings.Cut(c.TypeOf(), ".")
+		if !Here(t, strings.TrimSuffix(contractPrefix+dir+"/"+name+"+"+joined(c.Needs), "+"), c.Needs...) {
+			continue
+		}
+		t.Run(c.TypeOf()+" "+strings.Fields(c.Key())[0], func(t *testing.T) {
+			t.Parallel()
+			h := New(t)
+			h.Container("c1")
+			cases()[i].hold(t, h)
+		})
+	}
+	for _, name := range Types(t)[dir] {
+		if !held[name] {
+			t.Errorf("%s is a resource without a case here", name)
+		}
+	}
+	mine := func(name string) bool { return path.Dir(name) == contractPrefix+dir }
+	if names := Forgotten(mine); len(names) > 0 {
+		t.Errorf("left to this run, and not run: %q", names)
+	}
+}
+
+const contractPrefix = "contract/"
+
+// IsContract reports whether a test that was left to the second kernel is one of
+// Contract, in whatever package.
+func IsContract(name string) bool { return strings.HasPrefix(name, contractPrefix) }
+
+// packageDir is the directory of the package that is tested, below the module's.
+func packageDir(t *testing.T) string {
 	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err = filepath.Rel(Root(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func joined(features []Feature) string {
+	var words []string
+	for _, f := range features {
+		words = append(words, string(f))
+	}
+	return strings.Join(words, "+")
+}
+
+func (c Case) hold(t *testing.T, h *Host) {
+	t.Helper()
+	if c.Prepare != nil {
+		c.Prepare(t, h)
+	}
 	if c.Setup != "" {
 		h.Run("sh", "-c", c.Setup)
 	}
@@ -157,11 +226,11 @@ func (c Case) TypeOf() string {
 	return strings.TrimPrefix(reflect.TypeOf(c.Resource).String(), "*")
 }
 
-// Types lists the types below pkg that are resources: those with a method
-// Observe(context.Context) (engine.Diff, error).
-func Types(t testing.TB) []string {
+// Types lists the types below pkg that are resources, by the directory of their
+// package: those with a method Observe(context.Context) (engine.Diff, error).
+func Types(t testing.TB) map[string][]string {
 	t.Helper()
-	var types []string
+	types := map[string][]string{}
 	err := filepath.WalkDir(filepath.Join(Root(), "pkg"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
@@ -170,9 +239,13 @@ func Types(t testing.TB) []string {
 		if err != nil {
 			return err
 		}
+		dir, err := filepath.Rel(Root(), filepath.Dir(path))
+		if err != nil {
+			return err
+		}
 		for _, decl := range file.Decls {
 			if name, ok := observer(decl); ok {
-				types = append(types, file.Name.Name+"."+name)
+				types[dir] = append(types[dir], file.Name.Name+"."+name)
 			}
 		}
 		return nil
@@ -180,7 +253,6 @@ func Types(t testing.TB) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(types)
 	return types
 }
 

@@ -1,0 +1,94 @@
+package nft_test
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/dockyard-cni/dockyard/integration/testnet"
+	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nat"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
+)
+
+func TestContract(t *testing.T) { testnet.Contract(t, cases) }
+
+func cases() []testnet.Case {
+	mark, mac := owner.Key{Network: "net", ContainerID: "c1", IfName: "eth0"}.Mark(), net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	publish, masquerade := natOf(mark)
+	policy := nft.Policy{Bridge: "br0", V4: nft.NAT, V6: nft.Routed, Trusted: []string{"eth9"}}
+	const inC1 = "ip netns exec c1 "
+	bothFamilies := []nft.Sockets{
+		{Addr: netip.MustParseAddr("127.0.0.11"), UDP: 5000, TCP: 5001}, {Addr: netip.IPv6Loopback(), UDP: 5002, TCP: 5003},
+	}
+	drop := "iptables -P FORWARD DROP; ip6tables -P FORWARD DROP"
+	return []testnet.Case{
+		{Resource: nft.Table(), Role: engine.Ensure, Stays: true, Breaks: map[string]string{
+			"nft delete table inet dockyard":         "absent",
+			"nft flush chain inet dockyard forward":  "forward",
+			"nft add rule inet dockyard input drop":  "input",
+			"nft flush chain inet dockyard internal": "internal",
+		}},
+		{Resource: nft.Publish(publish), Role: engine.Own, Prepare: apply(nft.Table()), Breaks: map[string]string{
+			"nft delete element inet dockyard ports4 '{ tcp . 8080 }'":                   "8080",
+			"nft delete element inet dockyard hostports6 '{ 2001:db8::1 . udp . 8080 }'": "8080",
+		}},
+		{Resource: nft.Masquerade(masquerade), Role: engine.Own, Prepare: apply(nft.Table()), Breaks: map[string]string{
+			"nft delete element inet dockyard masq4 '{ 10.1.0.2 }'": "10.1.0.2",
+			"nft delete element inet dockyard masq6 '{ fd00::2 }'":  "fd00::2",
+		}},
+		{Resource: policy.Resource(), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
+			`nft delete element inet dockyard pairs '{ "br0" . "br0" }'`: "br0",
+			`nft delete element inet dockyard to '{ ipv4 . "br0" }'`:     "br0",
+		}},
+		{Resource: nft.Hairpin("br0"), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
+			`nft delete element inet dockyard hairpins '{ "br0" . "br0" }'`: "br0",
+		}},
+		{Resource: nft.Guard("br0"), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
+			`nft delete element inet dockyard localnet '{ "br0" }'`: "br0",
+		}},
+		{Resource: nft.ForwardAccept("br0"), Role: engine.Ensure, Stays: true, Before: "FORWARD", Setup: drop, Breaks: map[string]string{
+			"iptables -F FORWARD":  "FORWARD",
+			"ip6tables -F FORWARD": "FORWARD",
+		}},
+		{Resource: nft.SpoofTable(), Role: engine.Ensure, Stays: true, Breaks: map[string]string{
+			"nft delete table bridge dockyard":           "absent",
+			"nft flush chain bridge dockyard prerouting": "rules",
+		}},
+		{Resource: nft.SpoofCheck(mark, "v0", mac), Role: engine.Own, Prepare: apply(nft.SpoofTable()), Breaks: map[string]string{
+			"nft flush chain bridge dockyard v0":                  "v0",
+			`nft delete element bridge dockyard ports '{ "v0" }'`: "absent",
+		}},
+		{Resource: nft.Usable(), Role: engine.Require},
+		{Resource: nft.Resolver{NS: netns.At("/run/netns/c1"), Sockets: bothFamilies, Capture: true}, Role: engine.Ensure, Breaks: map[string]string{
+			inC1 + "nft flush chain inet dockyard-dns output":   "absent",
+			inC1 + "nft add rule inet dockyard-dns output drop": "rules",
+			inC1 + "nft delete table inet dockyard-dns":         "absent",
+		}},
+	}
+}
+
+// natOf is two published ports and what is masqueraded of an attachment.
+func natOf(mark owner.Mark) (nat.Publish, nat.Masquerade) {
+	addr, prefix := netip.MustParseAddrPort, netip.MustParsePrefix
+	return nat.Publish{
+			Mark: mark, Bridge: "br0", Source: nat.Hairpin, MarkBit: 13,
+			Mappings: []nat.Mapping{
+				{HostPort: 8080, Protocol: nat.TCP, Target: addr("10.1.0.2:80")},
+				{HostPort: 8080, Protocol: nat.UDP, Target: addr("[fd00::2]:80"), HostIP: netip.MustParseAddr("2001:db8::1")},
+			},
+		}, nat.Masquerade{
+			Mark: mark, Bridge: "br0", Addrs: []netip.Prefix{prefix("10.1.0.2/24"), prefix("fd00::2/64")},
+		}
+}
+
+// apply makes what the plan ensures before the resource.
+func apply(r engine.Resource) func(*testing.T, *testnet.Host) {
+	return func(t *testing.T, _ *testnet.Host) {
+		if err := r.Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
