@@ -8,6 +8,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
@@ -20,7 +21,7 @@ const (
 	CodeDecode      = types.ErrDecodingFailure             // 6: stdin is not a JSON object
 	CodeConfig      = types.ErrInvalidNetworkConfig        // 7: a key's value is not allowed
 	CodeNetNS       = types.ErrInvalidNetNS                // 8: CNI_NETNS is missing, no namespace, or our own
-	CodeTryAgain    = types.ErrTryAgainLater               // 11: no address is free just now
+	CodeTryAgain    = types.ErrTryAgainLater               // 11: no address is free just now, or another process holds a lock
 	CodeNotReady    = 50                                   // STATUS: ADD would fail
 	CodeLimited     = 51                                   // STATUS: ADD would fail, and existing containers suffer
 	CodeExists      = 100                                  // ADD: this attachment is there already; DEL it first
@@ -57,6 +58,8 @@ func codeOf(err error) uint {
 		return delegate.Code
 	case errors.As(err, &held), errors.Is(err, engine.ErrDuplicate):
 		return CodeHeld
+	case errors.Is(err, filelock.ErrBusy):
+		return CodeTryAgain
 	case errors.Is(err, engine.ErrExists):
 		return CodeExists
 	case errors.Is(err, engine.ErrRequired):

@@ -14,6 +14,8 @@ import (
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
 // An IP is one address of an attachment.
@@ -71,7 +73,7 @@ func (i ipam) add(ctx context.Context) (*current.Result, error) {
 	}
 	res, err := invoke.DelegateAdd(ctx, i.plugin, i.config, nil)
 	if err != nil {
-		return nil, errors.Join(i.wrap(err), i.del(context.WithoutCancel(ctx)))
+		return nil, errors.Join(i.wrap(err), i.undo(ctx))
 	}
 	return current.NewResultFromResult(res)
 }
@@ -80,6 +82,13 @@ func (i ipam) add(ctx context.Context) (*current.Result, error) {
 func (i ipam) find() error {
 	_, err := invoke.FindInPath(i.plugin, filepath.SplitList(os.Getenv("CNI_PATH")))
 	return i.wrap(err)
+}
+
+// undo is del after an ADD that failed, perhaps as ctx is done.
+func (i ipam) undo(ctx context.Context) error {
+	ctx, cancel := engine.Undo(ctx)
+	defer cancel()
+	return i.del(ctx)
 }
 
 // del gives the addresses back. A plugin that is not installed gave none, or can

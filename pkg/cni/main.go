@@ -20,6 +20,8 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
 // Verbs is what a plugin does. Add returns the result to print.
@@ -35,8 +37,8 @@ type Verbs interface {
 var Version = "v0.0.0-dev"
 
 // Main runs the plugin of that name for the verb in CNI_COMMAND, prints its
-// result or error on stdout, and exits. SIGTERM and SIGINT cancel an ADD that waits
-// for something, which then undoes what it made. Without CNI_COMMAND it prints what
+// result or error on stdout, and exits. SIGTERM and SIGINT cancel a verb that waits
+// for something; ADD then undoes what it made. A second signal ends that, too. Without CNI_COMMAND it prints what
 // it is on stderr, in the form that nerdctl reads ("CNI firewall plugin v1.7.1").
 func Main(name string, v Verbs) {
 	if p, ok := v.(planner); ok && !p.light() {
@@ -112,7 +114,9 @@ func printResult(ctx context.Context, v Verbs, r *Request, res *current.Result) 
 		err = out.Print()
 	}
 	if err != nil {
-		return errors.Join(err, v.Del(context.WithoutCancel(ctx), r))
+		undo, cancel := engine.Undo(ctx)
+		defer cancel()
+		return errors.Join(err, v.Del(undo, r))
 	}
 	return nil
 }
@@ -126,6 +130,7 @@ func cancelOnSignal(cancel func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
 	<-c
+	signal.Stop(c)
 	cancel()
 }
 

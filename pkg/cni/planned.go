@@ -91,7 +91,7 @@ func (p Planned) addWithAddresses(ctx context.Context, r *Request, c Config, lin
 				return res, nil
 			}
 		}
-		err = errors.Join(err, r.ipam().del(context.WithoutCancel(ctx)))
+		err = errors.Join(err, r.ipam().undo(ctx))
 		if !errors.Is(err, engine.ErrDuplicate) || before != nil || len(refused) == tries {
 			return nil, err
 		}
@@ -153,7 +153,9 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 	}
 	links, err := linker.Links(ctx, a)
 	if err != nil {
-		return nil, errors.Join(err, engine.Release(context.WithoutCancel(ctx), p.Scopes(r), r.Mark()))
+		undo, cancel := engine.Undo(ctx)
+		defer cancel()
+		return nil, errors.Join(err, engine.Release(undo, p.Scopes(r), r.Mark()))
 	}
 	return newResult(a, links), nil
 }
@@ -233,9 +235,9 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 }
 
 // Del implements Verbs. Each part is done whatever becomes of the others; the
-// lease goes last, so that no address is given out again while rules name it.
+// lease goes last, so that no address is given out again while rules name it. What
+// a signal ends is to be done again, as any DEL that failed.
 func (p Planned) Del(ctx context.Context, r *Request) error {
-	ctx = context.WithoutCancel(ctx) // half a DEL helps nobody
 	err := engine.Release(ctx, p.Scopes(r), r.Mark())
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.del(ctx) }))
 }

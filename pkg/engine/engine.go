@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
@@ -142,12 +143,24 @@ type HeldError struct {
 
 func (e *HeldError) Error() string { return fmt.Sprintf("%s is held by %s", e.Object, e.Holder) }
 
-// Apply carries out p in order. If a step fails, what this call made is removed
-// again, last first, even if ctx is done.
+// undoTime is how long Undo may take: what undoes waits for nobody's lock for long.
+const undoTime = 10 * time.Second
+
+// Undo returns the context for taking back what was made: it goes on where ctx is
+// done, but not without a limit.
+func Undo(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+}
+
+// Apply carries out p in order. If a step fails, or ctx is done before it, what this
+// call made is removed again, last first.
 func Apply(ctx context.Context, p Plan) error {
 	var made []Resource
 	for _, s := range p {
-		var err error
+		err := ctx.Err()
+		if err != nil {
+			return errors.Join(fmt.Errorf("before %s: %w", brief(s), err), undo(ctx, made))
+		}
 		if s.Role == Require {
 			if err = observe(ctx, s); err != nil {
 				err = fmt.Errorf("%w: %w", ErrRequired, err)
@@ -159,10 +172,16 @@ func Apply(ctx context.Context, p Plan) error {
 			made = append(made, s.Resource) // also when half made
 		}
 		if err != nil {
-			return errors.Join(err, remove(context.WithoutCancel(ctx), made))
+			return errors.Join(err, undo(ctx, made))
 		}
 	}
 	return nil
+}
+
+func undo(ctx context.Context, made []Resource) error {
+	ctx, cancel := Undo(ctx)
+	defer cancel()
+	return remove(ctx, made)
 }
 
 // Check returns every difference between the host and p.

@@ -191,6 +191,16 @@ func TestApplyCancelled(t *testing.T) {
 	}
 }
 
+// No step begins after the signal, not even of resources that never look for it.
+func TestD4ApplyStopsBeforeTheNextStep(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := newWorld()
+	if err := Apply(ctx, w.plan("ensure:a own:b", nil)); !errors.Is(err, context.Canceled) || len(w.done) > 0 {
+		t.Errorf("error %v, done %q", err, w.done)
+	}
+}
+
 // cancelling is an object during whose Apply the signal comes.
 type cancelling struct {
 	object

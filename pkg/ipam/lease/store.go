@@ -7,12 +7,11 @@ package lease
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 )
 
 // A Store is the leases of one network. It is locked against every other Store
@@ -23,14 +22,14 @@ type Store struct {
 	network string
 	pools   []Pool
 	boot    [16]byte
-	lock    *os.File
+	unlock  func()
 	index   *index
 	changed bool // the index must be marked as finished
 	census  func() *census
 }
 
 // Open locks and opens the leases of a network in <dataDir>/<network>. It waits
-// for the lock until ctx is done. Without create, a network that has no leases
+// for the lock as filelock.Acquire does. Without create, a network that has no leases
 // yet is an error that wraps fs.ErrNotExist.
 //
 // Acquire takes one address of each of pools. The other methods work without;
@@ -49,51 +48,25 @@ func Open(ctx context.Context, dataDir, network string, pools []Pool, create boo
 	if err != nil {
 		return nil, fmt.Errorf("leases of network %q: %w", network, err)
 	}
-	if err := s.flock(ctx); err != nil {
-		return nil, fmt.Errorf("lock leases of network %q: %w", network, err)
+	// It is the file that the reference plugin locks.
+	if s.unlock, err = filelock.Acquire(ctx, filepath.Join(string(s.dir), "lock")); err != nil {
+		return nil, fmt.Errorf("leases of network %q: %w", network, err)
 	}
 	if err := s.load(); err != nil {
-		return nil, fmt.Errorf("leases of network %q: %w", network, errors.Join(err, s.lock.Close()))
+		s.unlock()
+		return nil, fmt.Errorf("leases of network %q: %w", network, err)
 	}
 	return s, nil
 }
 
-// flock takes the lock that the reference plugin takes. It ends with the
-// process, however that ends.
-func (s *Store) flock(ctx context.Context) error {
-	f, err := os.OpenFile(filepath.Join(string(s.dir), "lock"), os.O_RDONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if s.lock = f; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-		return nil
-	}
-	done := make(chan error, 1)
-	go func() { done <- exclusive(f) }()
-	select {
-	case err = <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err() // the goroutine still waits; f goes with the process
-	}
-}
-
-func exclusive(f *os.File) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
 // Close unlocks the leases. If that fails nothing is lost but time: the next
 // Open reads the directory.
-func (s *Store) Close() error {
+func (s *Store) Close() {
 	if s.changed && s.index.err == nil {
 		s.finish()
 	}
 	s.index.close()
-	return s.lock.Close()
+	s.unlock()
 }
 
 // finish marks the index as in step with the directory. Until then every change

@@ -175,7 +175,7 @@ func (u Use) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := lockUses()
+	unlock, err := lockUses(ctx)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (u Use) Remove(ctx context.Context) error {
 	if err != nil || !found {
 		return err
 	}
-	unlock, err := lockUses()
+	unlock, err := lockUses(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
@@ -163,24 +164,13 @@ func removeEmpty(dir string) error {
 }
 
 // lockUses keeps others from counting users while this process does.
-func lockUses() (unlock func(), err error) {
+func lockUses(ctx context.Context) (unlock func(), err error) {
 	for _, dir := range []string{usersDir, linksDir} {
 		if err = os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	f, err := os.Open(usesDir)
-	if err != nil {
-		return nil, err
-	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock %s: %w", usesDir, err)
-	}
-	return func() { _ = f.Close() }, nil
+	return filelock.Acquire(ctx, usesDir)
 }
 
 func there(path string) (bool, error) {

@@ -13,6 +13,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/ipam/lease"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
@@ -34,10 +35,11 @@ func (plugin) Add(ctx context.Context, r *cni.Request) (*current.Result, error) 
 	}
 	s, err := lease.Open(ctx, c.DataDir, r.Name, c.pools, true)
 	if err != nil {
-		return nil, cni.Errorf(cni.CodeIO, "%w", err)
+		return nil, unopened(err)
 	}
+	defer s.Close()
 	leases, err := acquire(s, r, c)
-	if err = errors.Join(err, s.Close()); err != nil {
+	if err != nil {
 		return nil, coded(err, cni.CodeTryAgain)
 	}
 	return &current.Result{CNIVersion: current.ImplementedSpecVersion, IPs: ips(leases), Routes: c.routes(), DNS: dns}, nil
@@ -153,9 +155,19 @@ func existing(ctx context.Context, r *cni.Request, pools []lease.Pool, f func(*l
 		return nil
 	}
 	if err != nil {
-		return cni.Errorf(cni.CodeIO, "%w", err)
+		return unopened(err)
 	}
-	return errors.Join(f(s), s.Close())
+	defer s.Close()
+	return f(s)
+}
+
+// unopened gives the error of leases that cannot be opened its code: that another
+// process holds the lock will pass.
+func unopened(err error) error {
+	if errors.Is(err, filelock.ErrBusy) {
+		return cni.Errorf(cni.CodeTryAgain, "%w", err)
+	}
+	return cni.Errorf(cni.CodeIO, "%w", err)
 }
 
 // coded gives an exhausted range the code that the verb has for it.
