@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,9 +19,10 @@ import (
 // A Bridge is a Linux bridge of the host, up. One that exists is adopted as it
 // is, but for what is asked for here; it is never deleted.
 //
-// Its MAC address is random and set at creation: without that it would follow
-// its ports, and every container would lose its gateway's neighbour entry when
-// one comes or goes (kernel: br_stp_recalculate_bridge_id).
+// Its MAC address is set: at creation to a random one, of an adopted bridge to the
+// one that it has. A bridge whose address nobody set takes that of its lowest port,
+// and none without ports, so that containers would lose their gateway's neighbour
+// entry when one comes or goes (kernel: br_stp_recalculate_bridge_id).
 type Bridge struct {
 	Name    string
 	MTU     int // of a bridge that is made; 0 leaves it to the kernel
@@ -67,7 +71,7 @@ func (b Bridge) Observe(context.Context) (engine.Diff, error) {
 	if !ok {
 		return engine.Differ("type", l.Type(), "bridge"), nil
 	}
-	diffs := []engine.Diff{engine.Differ("state", State(l), "up")}
+	diffs := []engine.Diff{engine.Differ("state", State(l), "up"), macOf(br)}
 	if b.Promisc {
 		diffs = append(diffs, engine.Differ("promisc", l.Attrs().Promisc > 0, true))
 	}
@@ -118,6 +122,9 @@ func (b Bridge) converge(h *netlink.Handle) error {
 	if !ok {
 		return fmt.Errorf("link %s is there already and of type %s; name another bridge, or delete it", b.Name, l.Type())
 	}
+	if err := pinMAC(h, br); err != nil {
+		return fmt.Errorf("address: %w", err)
+	}
 	if b.VLANs && (br.VlanFiltering == nil || !*br.VlanFiltering) {
 		if err := h.BridgeSetVlanFiltering(l, true); err != nil {
 			return fmt.Errorf("vlan_filtering: %w", err)
@@ -129,6 +136,43 @@ func (b Bridge) converge(h *netlink.Handle) error {
 		}
 	}
 	return h.LinkSetUp(l)
+}
+
+// macOf says how the address of a bridge is not one that stays.
+func macOf(br *netlink.Bridge) engine.Diff {
+	if known, set := macIsSet(br); known && !set {
+		return "address not set, so it follows the ports, want it set"
+	}
+	return engine.Same
+}
+
+// pinMAC sets the address that a bridge has, so that it stays; a bridge that lost
+// its last port may have none. It is not set again, as the kernel forgets the
+// neighbours of a link whose address is set.
+func pinMAC(h *netlink.Handle, br *netlink.Bridge) error {
+	if known, set := macIsSet(br); known && set {
+		return nil
+	}
+	mac := br.HardwareAddr
+	if mac == nil { // all zero
+		mac = randomMAC()
+	}
+	return h.LinkSetHardwareAddr(br, mac)
+}
+
+// macIsSet reports whether somebody set the address of a link (addr_assign_type,
+// NET_ADDR_SET), which only sysfs tells. That it is not known is no error: a process
+// may see the sysfs of another network namespace, or none.
+func macIsSet(l netlink.Link) (known, set bool) {
+	const dir, addressSet = "/sys/class/net/", "3"
+	read := func(attribute string) string {
+		b, _ := os.ReadFile(dir + l.Attrs().Name + "/" + attribute)
+		return strings.TrimSpace(string(b))
+	}
+	if read("ifindex") != strconv.Itoa(l.Attrs().Index) {
+		return false, false
+	}
+	return true, read("addr_assign_type") == addressSet
 }
 
 // Remove implements engine.Resource.

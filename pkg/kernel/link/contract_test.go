@@ -38,6 +38,9 @@ func bridgeCases(c1 *netns.NS) []testnet.Case {
 			"ip link set br0 down": "down",
 			"ip link del br0":      "absent",
 		}},
+		{Resource: link.Bridge{Name: "br0"}, Role: engine.Ensure, Before: "follows the ports", Stays: true, Setup: "ip link add br0 type bridge; ip link set br0 up", Breaks: map[string]string{
+			"ip link del br0; ip link add br0 type bridge; ip link set br0 up": "follows the ports",
+		}},
 		{Resource: veth, Role: engine.Own, Setup: "ip link add br0 type bridge; ip link set br0 up", Breaks: map[string]string{
 			"ip link set veth0 down":                            "down",
 			"ip link set veth0 nomaster":                        "br0",
