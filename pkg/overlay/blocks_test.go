@@ -18,10 +18,12 @@ import (
 type ledger struct {
 	host    peer.Host
 	refuses error
+	leftOut []error
+	err     error
 }
 
-func (l *ledger) Look(context.Context) (peer.Snapshot, error) {
-	return peer.Snapshot{{Address: l.host.Address, Blocks: slices.Clone(l.host.Blocks)}}, nil
+func (l *ledger) Look(context.Context) (peer.Snapshot, []error, error) {
+	return peer.Snapshot{{Address: l.host.Address, Blocks: slices.Clone(l.host.Blocks)}}, l.leftOut, l.err
 }
 
 func (l *ledger) Claim(_ context.Context, subnet netip.Prefix, bits int) (netip.Prefix, error) {

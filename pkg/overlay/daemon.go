@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
 	"github.com/dockyard-cni/dockyard/pkg/daemon/watch"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
@@ -23,8 +25,10 @@ import (
 // A Store says which hosts there are of one network.
 type Store interface {
 	// Look makes this host known if it is not, and returns all hosts with their
-	// blocks. Only a full answer counts; an error says nothing about hosts.
-	Look(context.Context) (peer.Snapshot, error)
+	// blocks. An error says nothing about hosts, but one that wraps
+	// peer.ErrAnswered that this host's blocks are its own. What cannot be
+	// believed is not among the hosts, and why is in leftOut.
+	Look(context.Context) (hosts peer.Snapshot, leftOut []error, err error)
 	// Changed receives when Look may say something new.
 	Changed() <-chan struct{}
 }
@@ -60,6 +64,8 @@ type Daemon struct {
 	whole   bool      // the kernel has been found as known says, or made so
 	contact time.Time // since which the last answer has held
 	lookErr error     // of the last look
+	leftOut []error   // of the last answer
+	faults  faultlog.Log
 	idle    map[netip.Prefix]time.Time
 	claims
 	requests chan func() // of those who connect: done between rounds
@@ -68,8 +74,9 @@ type Daemon struct {
 // NewDaemon returns the daemon of a network, whose configuration has been
 // validated and is its own.
 func NewDaemon(c *Config, log *slog.Logger) *Daemon {
+	log = log.With("network", c.Name)
 	return &Daemon{
-		c: c, log: log.With("network", c.Name), idle: map[netip.Prefix]time.Time{}, requests: make(chan func()),
+		c: c, log: log, faults: faultlog.Log{Log: log, Wrong: "not converged", Right: "converged"}, idle: map[netip.Prefix]time.Time{}, requests: make(chan func()),
 		claims: claims{holding: map[*claim]bool{}, seen: map[netip.Prefix]bool{}, began: time.Now()},
 		looks:  pace{most: 50 * time.Millisecond}, checks: pace{most: time.Second},
 	}
@@ -102,9 +109,11 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 		look, check := all || d.looks.isDue(now), d.checks.isDue(now) || now.Sub(d.checked) >= d.confirmEvery()
 		if look || check {
 			next = now.Add(d.confirmEvery())
-			if err = errors.Join(counter.Renew(ctx), d.round(ctx, look, check)); err != nil && ctx.Err() == nil {
-				d.log.Error("not converged", "error", err)
+			if err = errors.Join(counter.Renew(ctx), d.round(ctx, look, check)); err != nil {
 				next = now.Add(retry)
+			}
+			if ctx.Err() == nil {
+				d.faults.Tell(errors.Join(err, summary(d.leftOut)))
 			}
 			d.done(now, look, check)
 		}
@@ -214,6 +223,15 @@ func (d *Daemon) make(ctx context.Context, before peer.Snapshot, check bool) (er
 	return err
 }
 
+// summary names the first of what is left out, which may be much.
+func summary(leftOut []error) error {
+	const most = 5
+	if more := len(leftOut) - most; more > 0 {
+		return fmt.Errorf("%w\nand %d more keys are left out", errors.Join(leftOut[:most]...), more)
+	}
+	return errors.Join(leftOut...)
+}
+
 // look asks the store, and sees to it that this host has blocks enough. With an
 // error it returns what holds all the same: what the store said, or while it
 // cannot be asked, what it said last, but for this host's blocks when others may
@@ -227,14 +245,17 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	} else if d.shared != nil {
 		err = d.shared.Confirm(ctx)
 	}
-	hosts, lookErr := d.store.Look(ctx)
+	hosts, leftOut, lookErr := d.store.Look(ctx)
+	if err == nil && errors.Is(lookErr, peer.ErrAnswered) && !d.contact.IsZero() {
+		d.contact = asked
+	}
 	if err = errors.Join(err, lookErr); err != nil {
 		if hosts = d.known.Hosts; time.Since(d.contact) > d.c.Etcd.Reclaim() {
 			hosts = hosts.Others(d.known.Self)
 		}
 		return hosts, err
 	}
-	d.contact = asked
+	d.contact, d.leftOut = asked, leftOut
 	if d.shared == nil {
 		return hosts, nil
 	}
@@ -242,9 +263,9 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	chosen, chosenErr := d.keepChosen(ctx, self)
 	changed, err := d.provide(ctx, self)
 	if err = errors.Join(chosenErr, err); changed || chosen {
-		again, lookErr := d.store.Look(ctx)
+		again, leftOut, lookErr := d.store.Look(ctx)
 		if err = errors.Join(err, lookErr); lookErr == nil {
-			hosts = again
+			hosts, d.leftOut = again, leftOut
 		}
 	}
 	return hosts, err
@@ -274,8 +295,8 @@ func (d *Daemon) converge(ctx context.Context) error {
 // at all, and its time is that of the last word with the store.
 func (d *Daemon) publish(problem error) error {
 	d.known.Problem, d.known.Resting = "", slices.SortedFunc(maps.Keys(d.idle), netip.Prefix.Compare)
-	if problem != nil {
-		d.known.Problem = problem.Error()
+	if all := errors.Join(problem, summary(d.leftOut)); all != nil {
+		d.known.Problem = all.Error()
 	}
 	b, err := json.Marshal(d.known)
 	if err != nil {

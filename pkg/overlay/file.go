@@ -27,7 +27,10 @@ func NewFile(ctx context.Context, c *Config, log *slog.Logger) (*File, error) {
 }
 
 // Look implements Store.
-func (f *File) Look(context.Context) (peer.Snapshot, error) { return f.c.readPeers() }
+func (f *File) Look(context.Context) (hosts peer.Snapshot, leftOut []error, err error) {
+	hosts, err = f.c.readPeers()
+	return hosts, nil, err
+}
 
 // Changed implements Store.
 func (f *File) Changed() <-chan struct{} { return f.changed }

@@ -40,6 +40,10 @@ func DecodeAt(path string, data []byte, into any, r *Report) {
 // MAC is an EUI-48 hardware address as a configuration holds it.
 type MAC net.HardwareAddr
 
+// MarshalText is the inverse of UnmarshalText. Without it, encoding/json writes
+// the bytes in base64.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(net.HardwareAddr(m).String()), nil }
+
 // UnmarshalText accepts the forms of net.ParseMAC.
 func (m *MAC) UnmarshalText(text []byte) error {
 	if len(text) == 0 {

@@ -58,7 +58,7 @@ func (s *Store) ClaimAddress(ctx context.Context, a netip.Addr) error {
 // lookAnew is Look, but at what etcd has now.
 func (s *Store) lookAnew(ctx context.Context) error {
 	s.list.forget()
-	_, err := s.Look(ctx)
+	_, _, err := s.Look(ctx)
 	return err
 }
 

@@ -91,7 +91,7 @@ func TestClaimAtOnce(t *testing.T) {
 				if err != nil && !errors.As(err, &held) && !errors.Is(err, peer.ErrFull) {
 					t.Error(err)
 				}
-				if _, err := s.Look(t.Context()); err != nil {
+				if _, _, err := s.Look(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}

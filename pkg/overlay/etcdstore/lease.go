@@ -70,7 +70,7 @@ func (s *Store) Register(ctx context.Context) error {
 			If(clientv3.Compare(clientv3.CreateRevision(host), "=", 0)).
 			Then(clientv3.OpPut(host, string(me), clientv3.WithLease(lease))).
 			Else(clientv3.OpTxn(
-				[]clientv3.Cmp{clientv3.Compare(clientv3.Value(host), "=", string(me))},
+				[]clientv3.Cmp{s.ownRegistration(host, string(me))},
 				[]clientv3.Op{clientv3.OpPut(host, string(me), clientv3.WithLease(lease))}, nil)).Commit()
 	}
 	if err != nil {
@@ -84,6 +84,18 @@ func (s *Store) Register(ctx context.Context) error {
 	}
 	wake(s.namesChanged)
 	return nil
+}
+
+// ownRegistration is what taking a host's key over is subject to: that it is this
+// machine's, whose earlier version may have written it in another form.
+func (s *Store) ownRegistration(host, me string) clientv3.Cmp {
+	s.list.mu.Lock()
+	defer s.list.mu.Unlock()
+	e, there := s.list.kinds[hosts][s.Self.Address.String()]
+	if r, _ := e.value.(registration); there && s.ID != "" && r.ID == s.ID {
+		return clientv3.Compare(clientv3.ModRevision(host), "=", e.revision)
+	}
+	return clientv3.Compare(clientv3.Value(host), "=", me)
 }
 
 // description is the value of the network's key.

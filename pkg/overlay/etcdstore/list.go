@@ -38,8 +38,9 @@ type list struct {
 
 // An entry is the value of one key as it was judged.
 type entry struct {
-	value           any // nil for a key that means nothing
-	revision, lease int64
+	name                     string
+	value                    any // of a key that means nothing what it says all the same, or nil
+	created, revision, lease int64
 }
 
 func newList(ctx context.Context, client *clientv3.Client, base string, log *slog.Logger) *list {
@@ -102,12 +103,12 @@ func (l *list) put(kv *mvccpb.KeyValue) {
 	kind, name, _ := strings.Cut(key, "/")
 	value, err := l.judge(kind, name, kv.Value)
 	if err != nil {
-		l.bad[key], value = err, nil
+		l.bad[key] = err
 	}
 	if l.kinds[kind] == nil {
 		l.kinds[kind] = map[string]entry{}
 	}
-	l.kinds[kind][name] = entry{value, kv.ModRevision, kv.Lease}
+	l.kinds[kind][name] = entry{name, value, kv.CreateRevision, kv.ModRevision, kv.Lease}
 }
 
 func (l *list) remove(kv *mvccpb.KeyValue) (key string) {
@@ -163,13 +164,18 @@ func (l *list) forget() {
 	l.lose()
 }
 
-// err returns what the first key, by name, is wrong about. l is locked.
-func (l *list) err() error {
-	if len(l.bad) == 0 {
-		return nil
+// problems returns what is wrong with the keys that mean nothing, by their names.
+// l is locked.
+func (l *list) problems() (all []error) {
+	for _, key := range slices.Sorted(maps.Keys(l.bad)) {
+		all = append(all, l.problem(key, l.bad[key]))
 	}
-	key := slices.Min(slices.Collect(maps.Keys(l.bad)))
-	return fmt.Errorf("etcd: %s%s: %w", l.base, key, l.bad[key])
+	return all
+}
+
+// problem says which key of etcd an error is about.
+func (l *list) problem(key string, err error) error {
+	return fmt.Errorf("etcd: %s%s: %w", l.base, key, err)
 }
 
 func (l *list) apply(ctx context.Context, events []*clientv3.Event) {

@@ -77,7 +77,7 @@ func TestCompaction(t *testing.T) {
 	a.list.stop = a.list.follow(a.list.revision + 1)
 	a.list.mu.Unlock()
 	awaitChange(t, a)
-	if all, err := a.Look(t.Context()); err != nil || len(all) != 2 {
+	if all, _, err := a.Look(t.Context()); err != nil || len(all) != 2 {
 		t.Errorf("%v, %v", all, err)
 	}
 }
@@ -104,7 +104,7 @@ func TestConfirm(t *testing.T) {
 		if err := a.Confirm(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		all, err := a.Look(t.Context())
+		all, _, err := a.Look(t.Context())
 		if err != nil || len(all) != 1 || (len(all[0].Blocks) == 1) != (key != a.blockKey(block)) {
 			t.Errorf("without %s: %v, %v", key, all, err)
 		}
@@ -154,10 +154,10 @@ func TestKept(t *testing.T) {
 		}
 		abreast(t, kept)
 		kept.lease.Store(other.lease.Load()) // its life, so to speak
-		found, err := kept.Look(t.Context())
-		want, wantErr := other.Look(t.Context())
-		if !reflect.DeepEqual(found, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-			t.Fatalf("after %d: found %v, %v, want %v, %v", i, found, err, want, wantErr)
+		found, leftOut, err := kept.Look(t.Context())
+		want, wantOut, wantErr := other.Look(t.Context())
+		if !reflect.DeepEqual(found, want) || fmt.Sprint(leftOut) != fmt.Sprint(wantOut) || err != nil || wantErr != nil {
+			t.Fatalf("after %d: found %v, %v, %v, want %v, %v, %v", i, found, leftOut, err, want, wantOut, wantErr)
 		}
 		if err == nil && !reflect.DeepEqual(kept.blocks, other.blocks) {
 			t.Fatalf("after %d: found %v, want %v", i, kept.blocks, other.blocks)

@@ -118,21 +118,29 @@ func wake(c chan<- struct{}) {
 // with their blocks, this one's too. Each answer is one revision of etcd, and has
 // all that this Store has written. It may be behind what others have written, by
 // as much as the way from etcd takes; with etcd away, by what Confirm allows.
-func (s *Store) Look(ctx context.Context) (peer.Snapshot, error) {
+//
+// A key that means nothing, and a host or block that contradicts an older one, is
+// left out and named in leftOut; all else holds.
+func (s *Store) Look(ctx context.Context) (all peer.Snapshot, leftOut []error, err error) {
 	if err := s.ensureLease(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	const tries = 3 // each after something of ours was put right
 	for range tries {
-		hosts, known, err := s.read(ctx)
-		if err != nil || known {
-			return hosts, err
+		known, err := s.read(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if known {
+			all, leftOut = s.assemble()
+			s.list.mu.Unlock()
+			return all, leftOut, nil
 		}
 		if err := s.Register(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return nil, fmt.Errorf("etcd: %s: does not keep what this host writes", s.base)
+	return nil, nil, fmt.Errorf("etcd: %s: does not keep what this host writes", s.base)
 }
 
 // Confirm asks etcd whether this host and its blocks are there as Look says, or
@@ -198,7 +206,9 @@ const (
 func (s *Store) judge(kind, name string, value []byte) (any, error) {
 	switch kind {
 	case network:
-		return nil, s.agree(value)
+		if name == "" {
+			return nil, s.agree(value)
+		}
 	case hosts:
 		return s.registered(name, value)
 	case blocks:
@@ -209,28 +219,31 @@ func (s *Store) judge(kind, name string, value []byte) (any, error) {
 	return nil, errors.New("no key of an overlay network")
 }
 
-// read reports whether this host is known; if not, the answer is not a full one.
-func (s *Store) read(ctx context.Context) (all peer.Snapshot, known bool, err error) {
+// read reports whether this host is known, and then returns with the list locked
+// and whole.
+func (s *Store) read(ctx context.Context) (known bool, err error) {
 	if err = s.list.whole(ctx); err != nil {
-		return nil, false, err
+		return false, err
 	}
-	defer s.list.mu.Unlock()
-	if err = s.list.err(); err != nil {
-		return nil, false, err
-	}
+	defer func() {
+		if !known {
+			s.list.mu.Unlock()
+		}
+	}()
 	me, there := s.list.kinds[hosts][s.Self.Address.String()]
 	if r, _ := me.value.(registration); there && r.ID != s.ID {
-		return nil, false, fmt.Errorf("etcd: %s%s/%s: another machine, %q, is registered with this one's address", s.base, hosts, r.Address, r.ID)
+		return false, fmt.Errorf("etcd: %s%s/%s: another machine, %q, is registered with this one's address", s.base, hosts, s.Self.Address, r.ID)
+	}
+	registered := there && me.lease == s.lease.Load()
+	if bad := s.list.bad[network]; bad != nil {
+		if bad = s.list.problem(network, bad); registered {
+			bad = fmt.Errorf("%w; %w", bad, peer.ErrAnswered)
+		}
+		return false, bad
 	}
 	description, agreed := s.list.kinds[network][""]
-	if !agreed || !there || me.lease != s.lease.Load() {
-		return nil, false, nil
-	}
 	s.agreed = description.revision
-	if all, err = s.assemble(); err != nil {
-		return nil, false, err
-	}
-	return all, true, nil
+	return agreed && registered, nil
 }
 
 func (s *Store) agree(value []byte) error {
@@ -251,74 +264,32 @@ func (s *Store) registered(name string, value []byte) (r registration, err error
 	if rep.Err() == nil && r.Address.String() != name {
 		rep.Bad("address", r.Address, "that of the key")
 	}
+	beside := peer.Snapshot{s.Self, r.Host} // whose family counts
+	if r.Address == s.Self.Address {
+		beside = beside[1:]
+	}
 	if rep.Err() == nil {
-		peer.Snapshot{r.Host}.Validate("host", s.Network.Subnets, &rep)
+		beside.Validate("host", s.Network.Subnets, &rep)
 	}
 	return r, rep.Err()
 }
 
-// A claim is what a key of blocks says.
+// A claim is what a key of blocks says. One whose value names no host is nobody's
+// to take, as another version of this program may know whose it is.
 type claim struct {
 	block netip.Prefix
 	by    netip.Addr
 }
 
-func (s *Store) block(name string, value []byte) (c claim, err error) {
-	if c.block, err = netip.ParsePrefix(strings.Replace(name, "-", "/", 1)); err != nil {
-		return c, err
-	}
-	if c.by, err = netip.ParseAddr(string(value)); err != nil {
-		return c, err
-	}
-	var rep conf.Report
-	peer.ValidateBlock("block", c.block, s.Network.Subnets, &rep)
-	return c, rep.Err()
-}
-
-// assemble gives the hosts their blocks, and remembers since when those of no
-// host have none.
-func (s *Store) assemble() (all peer.Snapshot, err error) {
-	for _, e := range s.list.kinds[hosts] {
-		h := e.value.(registration).Host
-		h.Blocks = slices.Clone(h.Blocks)
-		all = append(all, h)
-	}
-	slices.SortFunc(all, func(a, b peer.Host) int { return a.Address.Compare(b.Address) })
-	index := make(map[netip.Addr]*peer.Host, len(all))
-	for i := range all {
-		index[all[i].Address] = &all[i]
-	}
-	sorted, err := s.holdings()
+func (s *Store) block(name string, value []byte) (any, error) {
+	b, err := netip.ParsePrefix(strings.Replace(name, "-", "/", 1))
 	if err != nil {
 		return nil, err
 	}
-	now, orphaned := time.Now(), map[netip.Prefix]time.Time{}
-	for _, b := range sorted {
-		if holder := index[s.blocks[b].by]; holder != nil {
-			holder.Blocks = append(holder.Blocks, b)
-		} else if since, ok := s.orphaned[b]; ok {
-			orphaned[b] = since
-		} else {
-			orphaned[b] = now
-		}
+	var rep conf.Report
+	if !peer.ValidateBlock("block", b, s.Network.Subnets, &rep) {
+		return nil, rep.Err()
 	}
-	s.orphaned = orphaned
-	return all, nil
-}
-
-// holdings returns all blocks in order, of which none overlaps another.
-func (s *Store) holdings() (sorted []netip.Prefix, err error) {
-	s.blocks = make(map[netip.Prefix]held, len(s.list.kinds[blocks]))
-	for _, e := range s.list.kinds[blocks] {
-		c := e.value.(claim)
-		sorted = append(sorted, c.block)
-		s.blocks[c.block] = held{c.by, e.revision}
-	}
-	slices.SortFunc(sorted, netip.Prefix.Compare)
-	for i := 1; i < len(sorted); i++ {
-		if a, b := sorted[i-1], sorted[i]; a.Overlaps(b) {
-			return nil, fmt.Errorf("etcd: %s: block: %s and %s overlap", s.base+blockName(b), a, b)
-		}
-	}
-	return sorted, nil
+	by, err := netip.ParseAddr(string(value))
+	return claim{b, by}, err
 }

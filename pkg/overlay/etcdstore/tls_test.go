@@ -160,7 +160,7 @@ func judge(t *testing.T, a Access, want string) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		s := member(t, client, 1)
-		if _, err = s.Look(ctx); err == nil {
+		if _, _, err = s.Look(ctx); err == nil {
 			_, err = s.Names(ctx, map[string]string{"c/eth0": "x"})
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
 	"github.com/dockyard-cni/dockyard/pkg/daemon/watch"
 	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 	"github.com/dockyard-cni/dockyard/pkg/overlay/etcdstore"
@@ -36,7 +37,7 @@ type Exchange struct {
 	Zone    zone.Store
 	Log     *slog.Logger
 
-	refused string // what was left out the last time
+	refused faultlog.Log
 }
 
 const (
@@ -54,6 +55,7 @@ func (e *Exchange) Run(ctx context.Context, s Store) error {
 		return err
 	}
 	reader := e.Zone.Reader()
+	faults := faultlog.Log{Log: e.Log.With("network", e.Network), Wrong: "names are not exchanged", Right: "names are exchanged"}
 	for next := resync; ; {
 		select {
 		case <-ctx.Done():
@@ -67,9 +69,12 @@ func (e *Exchange) Run(ctx context.Context, s Store) error {
 		case <-time.After(settle):
 		}
 		next = resync
-		if err := e.round(ctx, reader, s); err != nil && ctx.Err() == nil {
-			e.Log.Warn("names", "network", e.Network, "error", err)
+		err := e.round(ctx, reader, s)
+		if err != nil {
 			next = retry
+		}
+		if ctx.Err() == nil {
+			faults.Tell(err)
 		}
 	}
 }
@@ -105,11 +110,12 @@ func (e *Exchange) judge(others map[netip.Addr][]string) map[netip.Addr][]zone.R
 			remote[host] = append(remote[host], r)
 		}
 	}
-	text := fmt.Sprint(errors.Join(refused...))
-	if text != e.refused && refused != nil {
-		e.Log.Warn("names left out", "network", e.Network, "error", text)
+	const most = 5
+	if more := len(refused) - most; more > 0 {
+		refused = append(refused[:most], fmt.Errorf("and %d more", more))
 	}
-	e.refused = text
+	e.refused.Log, e.refused.Wrong, e.refused.Right = e.Log.With("network", e.Network), "names left out", "no names are left out"
+	e.refused.Tell(errors.Join(refused...))
 	return remote
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
@@ -50,6 +51,10 @@ func Gateway(block netip.Prefix) netip.Addr {
 func (h Host) Has(a netip.Addr) bool {
 	return slices.ContainsFunc(h.Blocks, func(b netip.Prefix) bool { return !b.IsSingleIP() && b.Contains(a) })
 }
+
+// ErrAnswered is wrapped by an error of a store that knows this host and its
+// blocks as its own, though it cannot say what else there is.
+var ErrAnswered = errors.New("this host and its blocks are known")
 
 // ErrFull is wrapped by the error of a claim when all blocks of a subnet are held.
 var ErrFull = errors.New("all blocks are held")
@@ -156,6 +161,9 @@ func (s Snapshot) Validate(path string, subnets []netip.Prefix, rep *conf.Report
 			all = append(all, held{p, b})
 		}
 	}
+	for i, want := range s.MACConflicts() {
+		rep.Bad(conf.Index(path, i)+".mac", s[i].VTEP().String(), "%s", want)
+	}
 	sorted := slices.SortedFunc(slices.Values(all), func(a, b held) int { return a.block.Compare(b.block) })
 	for i := range sorted {
 		if i > 0 && sorted[i-1].block.Overlaps(sorted[i].block) {
@@ -163,6 +171,29 @@ func (s Snapshot) Validate(path string, subnets []netip.Prefix, rep *conf.Report
 			return
 		}
 	}
+}
+
+// MACConflicts returns, by their index, the hosts whose VXLAN devices cannot have
+// the hardware address that is said of them, and what it should be instead. Of two
+// hosts with one address it is the later one in s.
+func (s Snapshot) MACConflicts() map[int]string {
+	if !slices.ContainsFunc(s, func(h Host) bool { return h.MAC != nil }) {
+		return nil // addresses that follow from those in the underlay differ
+	}
+	conflicts, holders := map[int]string{}, make(map[string]netip.Addr, len(s))
+	for i, h := range s {
+		mac := string(h.VTEP())
+		holder, held := holders[mac]
+		switch {
+		case strings.Trim(mac, "\x00") == "":
+			conflicts[i] = "the address of its VXLAN device, which is not zero"
+		case held:
+			conflicts[i] = fmt.Sprintf("an address that no other host has; host %s has it", holder)
+		default:
+			holders[mac] = h.Address
+		}
+	}
+	return conflicts
 }
 
 // held is a block, and where it is named.
@@ -190,14 +221,14 @@ func (s Snapshot) validateAddress(path string, i int, rep *conf.Report) {
 			rep.Missing(path, "the host's address in the underlay")
 		}
 	case !unicast(a):
-		rep.Bad(path, a, "the unicast address of a host in the underlay")
+		rep.Bad(path, a, "the unicast address of a host in the underlay, without a zone")
 	case s[0].Address.IsValid() && a.Is4() != s[0].Address.Is4():
 		rep.Bad(path, a, "the address family of %s; a VXLAN device has one", s[0].Address)
 	}
 }
 
 func unicast(a netip.Addr) bool {
-	return a.IsValid() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback() && !a.Is4In6() &&
+	return a.IsValid() && a.Zone() == "" && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback() && !a.Is4In6() &&
 		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -151,5 +152,47 @@ func TestRoutedFollows(t *testing.T) {
 			t.Fatalf("round %d, from %v to %v: found %v, want %v", round, before, after, table, want)
 		}
 		before = after
+	}
+}
+
+// A7: a list in which two hosts have one MAC, or one has zeros, is refused, with
+// the later of the two; so is an address with a zone.
+func TestA7Validate(t *testing.T) {
+	subnets := prefixes("10.1.0.0/16")
+	for text, want := range map[string]string{
+		`{"peers": [{"address": "192.0.2.11", "mac": "02:00:00:00:00:07"}, {"address": "192.0.2.12", "mac": "02:00:00:00:00:07"}]}`: "peers[1].mac: found \"02:00:00:00:00:07\", want an address that no other host has; host 192.0.2.11 has it",
+		`{"peers": [{"address": "192.0.2.11", "mac": "00:00:00:00:00:00"}]}`:                                                        "peers[0].mac: found \"00:00:00:00:00:00\", want the address of its VXLAN device, which is not zero",
+		`{"peers": [{"address": "fe80::1%eth0"}]}`:                                                                                  "peers[0].address: found \"fe80::1%eth0\", want the unicast address of a host in the underlay, without a zone",
+	} {
+		path := filepath.Join(t.TempDir(), "peers.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var rep conf.Report
+		hosts, err := peer.ReadFile(path, &rep)
+		hosts.Validate("peers", subnets, &rep)
+		if err != nil || rep.Err() == nil || rep.Err().Error() != want {
+			t.Errorf("%s:\nfound %v, %v\nwant %s", text, rep.Err(), err, want)
+		}
+	}
+}
+
+// A8: what overlaps a block is found, whatever is added in whatever order.
+func TestA8Disjoint(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	for range 300 {
+		var d peer.Disjoint
+		var all []netip.Prefix
+		for range 30 {
+			b := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(random.IntN(4)), byte(random.IntN(256))}), 22+random.IntN(11)).Masked()
+			overlaps := slices.ContainsFunc(all, b.Overlaps)
+			if other, ok := d.Overlapping(b); ok != overlaps || ok && !other.Overlaps(b) {
+				t.Fatalf("%s overlaps %s of %v: found %v, want %v", b, other, all, ok, overlaps)
+			}
+			if !overlaps {
+				d.Add(b)
+				all = append(all, b)
+			}
+		}
 	}
 }
