@@ -122,7 +122,7 @@ func (c *Config) completeChosen(a *cni.Attachment) {
 	}
 }
 
-// A request is what a plugin tells the daemon at its desk.
+// A request is what a plugin asks of the daemon by its control socket.
 type request struct {
 	// Claim are addresses that a container has chosen. They are this host's as
 	// long as they are leased, and until the call ends.

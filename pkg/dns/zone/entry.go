@@ -83,7 +83,7 @@ func (e Entry) observeFiles() (engine.Diff, error) {
 			return diff, err
 		}
 	}
-	return e.observeDesk(own)
+	return e.observeContainerFiles(own)
 }
 
 func (e Entry) observeHosts(name string) (engine.Diff, error) {
@@ -131,7 +131,7 @@ func (e Entry) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.furnish(e.Mark.Container(), marks, e.Record)
+	return e.writeFiles(e.Mark.Container(), marks, e.Record)
 }
 
 // refuseHeld fails if names are to be unique on the network, and one is not. Short
@@ -170,9 +170,9 @@ func (e Entry) Remove(ctx context.Context) error {
 	marks, err := e.MarksOf(container)
 	marks = slices.DeleteFunc(marks, func(m owner.Mark) bool { return m == e.Mark })
 	if len(marks) > 0 {
-		err = errors.Join(err, e.furnish(container, marks))
+		err = errors.Join(err, e.writeFiles(container, marks))
 	} else {
-		err = errors.Join(err, e.strip(container, e.netns))
+		err = errors.Join(err, e.removeFiles(container, e.netns))
 	}
 	err = errors.Join(err, e.retract(e.Mark), remove(e.path(e.Mark)), e.touch(container))
 	if len(marks) == 0 {

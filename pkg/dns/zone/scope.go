@@ -30,7 +30,7 @@ func (s scope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
 			return []engine.Found{s.found(m)}, nil
 		}
 	}
-	if s.netns != "" && s.offered(m.Container(), filepath.Join(s.NetNS, s.netns), hostsFile) {
+	if s.netns != "" && s.linkedForNetNS(m.Container(), filepath.Join(s.NetNS, s.netns), hostsFile) {
 		return []engine.Found{s.found(m)}, nil
 	}
 	names, err := s.books(networkOf(m))

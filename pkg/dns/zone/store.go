@@ -40,8 +40,8 @@ func Default() Store { return Store{Root: "/run/dockyard/dns", NetNS: "/etc/netn
 // Containers is the directory to watch.
 func (s Store) Containers() string { return filepath.Join(s.Root, "containers") }
 
-// Desk is where the daemon answers, if it runs (see pkg/daemon/control).
-func (s Store) Desk() string { return filepath.Join(s.Root, "daemon.sock") }
+// Socket is where the daemon answers, if it runs (see pkg/daemon/control).
+func (s Store) Socket() string { return filepath.Join(s.Root, "daemon.sock") }
 
 func (s Store) container(name string) string { return filepath.Join(s.Containers(), name) }
 func (s Store) hostsDir() string             { return filepath.Join(s.Root, "hosts") }
