@@ -74,7 +74,7 @@ func (o *object) free() error {
 			}
 			for _, m := range w.claims {
 				if taken == nil && e.takes(m) && !e.mark().SameContainer(o.mark) {
-					taken = &engine.HeldError{Object: "host port " + m.Host(), Holder: e.mark()}
+					taken = &engine.HeldError{Object: "host port " + m.Host(), Holder: string(e.mark())}
 				}
 			}
 		}
