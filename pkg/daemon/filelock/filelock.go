@@ -28,6 +28,16 @@ var ErrBusy = errors.New("is locked")
 // returns what releases it. The error then names the process that holds the lock.
 // The path is a directory that exists, or a file, which is made where it is missing.
 func Acquire(ctx context.Context, path string) (release func(), err error) {
+	f, err := acquire(ctx, path, Deadline)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
+
+// File is Acquire for who lets a program that it starts inherit the lock: that ends
+// when every copy of the file is closed.
+func File(ctx context.Context, path string) (*os.File, error) {
 	return acquire(ctx, path, Deadline)
 }
 
@@ -47,7 +57,7 @@ func Try(path string) (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-func acquire(ctx context.Context, path string, deadline time.Duration) (release func(), err error) {
+func acquire(ctx context.Context, path string, deadline time.Duration) (*os.File, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -57,13 +67,13 @@ func acquire(ctx context.Context, path string, deadline time.Duration) (release 
 	} else if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil
+	return f, nil
 }
 
 // wait has the kernel wait in a goroutine of its own, as nothing ends flock(2) but
 // the lock: Go's signal handlers restart it. What is still waited for when ctx is
 // done is released as soon as it comes.
-func wait(ctx context.Context, f *os.File, deadline time.Duration) (release func(), err error) {
+func wait(ctx context.Context, f *os.File, deadline time.Duration) (*os.File, error) {
 	limited, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	locked := make(chan error)
@@ -75,12 +85,13 @@ func wait(ctx context.Context, f *os.File, deadline time.Duration) (release func
 			_ = f.Close()
 		}
 	}()
+	var err error
 	select {
 	case err = <-locked:
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 		}
-		return func() { _ = f.Close() }, nil
+		return f, nil
 	case <-limited.Done():
 	}
 	if err = ctx.Err(); err == nil {

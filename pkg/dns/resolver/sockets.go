@@ -129,9 +129,9 @@ func (s *server) serveTCP(k *sockets) {
 			continue
 		}
 		select {
-		case s.connectionSem <- struct{}{}:
+		case s.tcpSit <- struct{}{}:
 			s.wg.Go(func() {
-				defer func() { _ = c.Close(); <-s.connectionSem }()
+				defer func() { _ = c.Close(); <-s.tcpSit }()
 				stop := context.AfterFunc(s.ctx, func() { _ = c.Close() })
 				defer stop()
 				s.converse(c)

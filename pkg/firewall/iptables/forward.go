@@ -89,7 +89,7 @@ func (f forward) missing(ctx context.Context, fam *family) (out []rule, err erro
 // Apply looks and adds under the package's lock, so that two callers at once
 // leave one set of rules.
 func (f forward) Apply(ctx context.Context) error {
-	held, err := lock()
+	held, err := lock(ctx)
 	if err != nil {
 		return err
 	}

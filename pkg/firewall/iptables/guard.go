@@ -53,8 +53,8 @@ func (g guard) count() (n int, err error) {
 // Apply looks and adds under the package's lock, so that two callers at once
 // leave one rule. It looks again afterwards: iptables succeeds also when its
 // listing did not get through.
-func (g guard) Apply(context.Context) error {
-	held, err := lock()
+func (g guard) Apply(ctx context.Context) error {
+	held, err := lock(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,12 @@
 package iptables
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 )
 
 // lockPath is held by whoever changes anything here. Like the rules it is gone
@@ -25,23 +24,7 @@ func used() (bool, error) {
 }
 
 // lock waits for the lock, which is held until every copy of the file is closed.
-func lock() (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(lockPath), 0o755); err != nil {
-		return nil, fmt.Errorf("lock iptables: %w", err)
-	}
-	f, err := os.OpenFile(lockPath, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock iptables: %w", err)
-	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		release(f)
-		return nil, fmt.Errorf("lock iptables: %w", err)
-	}
-	return f, nil
-}
+func lock(ctx context.Context) (*os.File, error) { return filelock.File(ctx, lockPath) }
 
 // release closes a file that nothing was written to: it cannot fail in a way
 // that matters.

@@ -26,7 +26,7 @@ func (o *object) String() string { return o.text }
 // Apply makes the rules of one family at once, and of the second after those of
 // the first.
 func (o *object) Apply(ctx context.Context) error {
-	held, err := lock()
+	held, err := lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,13 +68,18 @@ func (o *object) free() error {
 		if err != nil {
 			return err
 		}
+		claims := map[string][]nat.Mapping{} // by host port
+		for _, m := range w.claims {
+			port := fmt.Sprint(m.HostPort)
+			claims[port] = append(claims[port], m)
+		}
 		for _, e := range entries {
 			if e.mark() == o.mark {
 				return fmt.Errorf("chain %s: %w", o.kind.shared, engine.ErrExists)
 			}
-			for _, m := range w.claims {
+			for _, m := range claims[e.value("--dport")] {
 				if taken == nil && e.takes(m) && !e.mark().SameContainer(o.mark) {
-					taken = &engine.HeldError{Object: "host port " + m.Host(), Holder: string(e.mark())}
+					taken = &engine.HeldError{Object: "host port " + m.Host(), Holder: e.mark()}
 				}
 			}
 		}
@@ -124,12 +129,16 @@ func (o *object) observe(ctx context.Context, w want) (engine.Diff, error) {
 	wanted := count(w.rules)
 	var extra engine.Diff
 	found := 0
+	listed := map[string]bool{}
 	for _, chain := range append([]string{o.kind.shared}, w.chains...) {
 		rules, err := o.in(w.family, chain)
 		if err != nil {
 			return engine.Same, err
 		}
 		found += len(rules)
+		for _, r := range rules {
+			listed[r.canonical()] = true
+		}
 		// A condition with a list of addresses becomes several rules.
 		if len(rules) > wanted[chain] && !strings.HasPrefix(chain, published.own[1]) {
 			extra = engine.First(extra, engine.Diff(fmt.Sprintf("chain %s: found %s, want %d rules", chain, rules, wanted[chain])))
@@ -138,7 +147,10 @@ func (o *object) observe(ctx context.Context, w want) (engine.Diff, error) {
 	if found == 0 {
 		return engine.Absent, nil
 	}
-	err := w.restore(ctx, nil, w.checks(slices.Concat(w.shared, w.rules)))
+	// iptables looks through a chain for each rule that it is asked for, so it is
+	// asked only for those that it lists in another spelling.
+	asked := slices.DeleteFunc(slices.Clone(w.rules), func(r rule) bool { return listed[r.canonical()] })
+	err := w.restore(ctx, nil, w.checks(slices.Concat(w.shared, asked)))
 	if err == nil {
 		return extra, nil
 	}
@@ -183,7 +195,7 @@ func (o *object) Remove(ctx context.Context) error {
 	if ok, err := used(); !ok {
 		return err
 	}
-	held, err := lock()
+	held, err := lock(ctx)
 	if err != nil {
 		return err
 	}

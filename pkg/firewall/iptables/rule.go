@@ -45,6 +45,33 @@ func (r rule) value(option string) string {
 	return ""
 }
 
+// canonical returns the rule as one text, for a rule that is given and for the same
+// one as iptables -S lists it: that adds the length of a single address, and the match
+// of a protocol that has options.
+func (r rule) canonical() string {
+	words := []string{r.chain}
+	for i := 0; i < len(r.spec); i++ {
+		w := r.spec[i]
+		if _, protocol := nat.ParseProtocol(next(r.spec, i)); w == "-m" && protocol {
+			i++
+			continue
+		}
+		if a, err := netip.ParsePrefix(w); err == nil && a.IsSingleIP() {
+			w = a.Addr().String()
+		}
+		words = append(words, quote(w))
+	}
+	return strings.Join(words, " ")
+}
+
+// next returns the word after the i-th.
+func next(words []string, i int) string {
+	if i+1 < len(words) {
+		return words[i+1]
+	}
+	return "-"
+}
+
 func (r rule) mark() owner.Mark { return owner.Mark(r.value("--comment")) }
 
 // takes reports whether r, an entry of the shared chain, takes packets that m

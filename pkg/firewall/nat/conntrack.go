@@ -152,7 +152,7 @@ func deleteListed(ms []Mapping, local []netip.Addr) error {
 			return m.Target.Addr().Is4() != (family == unix.AF_INET)
 		})
 		if len(of) > 0 {
-			_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, sentTo{of, local})
+			_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, newSentTo(of, local))
 			errs = append(errs, err)
 		}
 	}
@@ -161,16 +161,27 @@ func deleteListed(ms []Mapping, local []netip.Addr) error {
 
 // sentTo matches connections to the published ends at addresses of this host.
 type sentTo struct {
-	ms    []Mapping
-	local []netip.Addr
+	ends  map[end]bool // of those at all addresses, without one
+	local map[netip.Addr]bool
+}
+
+func newSentTo(ms []Mapping, local []netip.Addr) sentTo {
+	s := sentTo{map[end]bool{}, map[netip.Addr]bool{}}
+	for _, m := range ms {
+		s.ends[end{m.Protocol, netip.AddrPortFrom(m.HostIP, m.HostPort)}] = true
+	}
+	for _, a := range local {
+		s.local[a] = true
+	}
+	return s
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
 func (s sentTo) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	dst, _ := netip.AddrFromSlice(flow.Forward.DstIP)
 	dst = dst.Unmap()
-	return slices.ContainsFunc(s.ms, func(m Mapping) bool {
-		return m.Protocol == Protocol(flow.Forward.Protocol) && m.HostPort == flow.Forward.DstPort &&
-			(m.HostIP == dst || !m.HostIP.IsValid() && (slices.Contains(s.local, dst) || dst.IsLoopback()))
-	})
+	at := func(a netip.Addr) bool {
+		return s.ends[end{Protocol(flow.Forward.Protocol), netip.AddrPortFrom(a, flow.Forward.DstPort)}]
+	}
+	return at(dst) || (s.local[dst] || dst.IsLoopback()) && at(netip.Addr{})
 }

@@ -69,7 +69,7 @@ func (c claim) String() string {
 
 // Observe compares the index with what is wanted, and each element's value and
 // owner.
-func (c claim) Observe(context.Context) (engine.Diff, error) {
+func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
 	index, err := c.readIndex()
 	if err != nil {
 		return engine.Same, err
@@ -80,13 +80,20 @@ func (c claim) Observe(context.Context) (engine.Diff, error) {
 		}
 		return engine.Absent, nil
 	}
-	for _, e := range c.elems {
-		if !index.holds(e.ref()) {
+	found, err := getAll(ctx, inet(), c.elems)
+	if err != nil {
+		return engine.Same, err
+	}
+	held := map[string]bool{}
+	for _, ref := range index.refs {
+		held[ref] = true
+	}
+	for i, e := range c.elems {
+		if !held[e.ref()] {
 			return engine.Diff(fmt.Sprintf("element %s { %s } is not there", e.set.name, e.text)), nil
 		}
-		diff, err := c.observe(e)
-		if err != nil || diff != engine.Same {
-			return diff, err
+		if diff := c.observe(e, found[i]); diff != engine.Same {
+			return diff, nil
 		}
 	}
 	if extra := index.own() - len(c.elems) - len(c.chains); extra != 0 {
@@ -95,21 +102,19 @@ func (c claim) Observe(context.Context) (engine.Diff, error) {
 	return c.observeChains()
 }
 
-func (c claim) observe(e element) (engine.Diff, error) {
-	f, err := get(inet(), e.set, e.key)
+// observe compares an element with what the kernel has under its key.
+func (c claim) observe(e element, f *found) engine.Diff {
 	switch {
-	case err != nil:
-		return engine.Same, err
 	case f == nil:
-		return engine.Diff(fmt.Sprintf("element %s { %s } is not there", e.set.name, e.text)), nil
+		return engine.Diff(fmt.Sprintf("element %s { %s } is not there", e.set.name, e.text))
 	case e.object != "" && c.mark.SameContainer(owner.Mark(f.comment)) && f.comment != string(c.mark):
-		return engine.Same, nil // a sibling has it, and this claim waits
+		return engine.Same // a sibling has it, and this claim waits
 	case f.comment != string(c.mark):
-		return engine.Diff(fmt.Sprintf("element %s { %s } is held by %q", e.set.name, e.text, f.comment)), nil
+		return engine.Diff(fmt.Sprintf("element %s { %s } is held by %q", e.set.name, e.text, f.comment))
 	case !e.sameValue(f):
-		return engine.Diff(fmt.Sprintf("element %s { %s } leads elsewhere", e.set.name, e.text)), nil
+		return engine.Diff(fmt.Sprintf("element %s { %s } leads elsewhere", e.set.name, e.text))
 	}
-	return engine.Same, nil
+	return engine.Same
 }
 
 func (c claim) observeChains() (engine.Diff, error) {
@@ -158,7 +163,7 @@ func (c claim) try(ctx context.Context) error {
 			return err
 		}
 	}
-	err = c.commit(index)
+	err = c.commit(ctx, index)
 	switch {
 	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EBUSY):
 		return c.evict(ctx, err)
@@ -172,11 +177,12 @@ func (c claim) try(ctx context.Context) error {
 // again; it fails with a HeldError if the holder is alive, with cause if there
 // is no holder.
 func (c claim) evict(ctx context.Context, cause error) error {
-	for _, e := range c.elems {
-		f, err := get(inet(), e.set, e.key)
-		if err != nil {
-			return err
-		}
+	found, err := getAll(ctx, inet(), c.elems)
+	if err != nil {
+		return err
+	}
+	for i, e := range c.elems {
+		f := found[i]
 		if f == nil || f.comment == string(c.mark) {
 			continue
 		}
@@ -189,11 +195,15 @@ func (c claim) evict(ctx context.Context, cause error) error {
 }
 
 // commit replaces what old holds by what c wants.
-func (c claim) commit(old *index) error {
+func (c claim) commit(ctx context.Context, old *index) error {
 	nc := writer()
 	t := inet()
 	if old != nil {
-		if err := old.delete(nc, t); err != nil {
+		present, err := old.present(ctx)
+		if err != nil {
+			return err
+		}
+		if err := old.delete(nc, t, present); err != nil {
 			return err
 		}
 	}
@@ -215,20 +225,27 @@ func (c claim) commit(old *index) error {
 	if err := add(nc, t, c.indexElements(), func(e element) string { return e.text }); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil { // from here on the kernel takes its time
+		return err
+	}
 	return nc.Flush()
 }
 
 // Remove deletes what the index says, and nothing that has another owner by now.
-func (c claim) Remove(context.Context) error {
+func (c claim) Remove(ctx context.Context) error {
 	index, err := c.readIndex()
 	if err != nil || index == nil {
 		return err
 	}
-	nc := writer()
-	if err := index.delete(nc, inet()); err != nil {
+	present, err := index.present(ctx)
+	if err != nil {
 		return err
 	}
-	if err := index.promote(nc, inet()); err != nil {
+	nc := writer()
+	if err := index.delete(nc, inet(), present); err != nil {
+		return err
+	}
+	if err := index.promote(ctx, nc, inet(), present); err != nil {
 		return err
 	}
 	return absent(nc.Flush())

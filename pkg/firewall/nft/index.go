@@ -26,16 +26,26 @@ type index struct {
 // readIndex returns nil if there is no such claim.
 func (c claim) readIndex() (*index, error) {
 	var ix *index
-	for n := 0; ; n++ {
-		key := indexKey(c.hash(), n)
-		f, err := get(inet(), owners, key)
-		if err != nil || f == nil {
-			return ix, err
+	hash := c.hash()
+	for n, more := 0, 1; ; more *= 2 { // most claims have a few entries, one with many ports thousands
+		var entries []element
+		for i := range more {
+			entries = append(entries, element{set: owners, key: indexKey(hash, n+i)})
 		}
-		if n == 0 {
-			ix = &index{}
+		all, err := getAll(context.Background(), inet(), entries)
+		if err != nil {
+			return nil, err
 		}
-		ix.add(n, key, f.comment)
+		for i, f := range all {
+			if f == nil {
+				return ix, nil
+			}
+			if n == 0 {
+				ix = &index{}
+			}
+			ix.add(n, entries[i].key, f.comment)
+			n++
+		}
 	}
 }
 
@@ -61,8 +71,6 @@ func (ix *index) own() int {
 	return n
 }
 
-func (ix *index) holds(ref string) bool { return slices.Contains(ix.refs, ref) }
-
 // dead reports whether the link with which the claim's reason ends is gone. A
 // claim without such a link is never known to be dead.
 func (ix *index) dead() bool {
@@ -73,44 +81,47 @@ func (ix *index) dead() bool {
 	return err != nil
 }
 
-// delete queues the removal of all that the index names and that is still the
-// claim's: one element that is missing would make the kernel refuse them all.
-func (ix *index) delete(nc *nftables.Conn, t *nftables.Table) error {
-	var elems []element
-	var chains []string
+// present returns the elements that the index names and that are still the claim's.
+func (ix *index) present(ctx context.Context) (elems []element, err error) {
+	var named []element
 	for _, ref := range ix.refs {
-		name, rest, _ := strings.Cut(ref, ":")
+		name, hexKey, _ := strings.Cut(ref, ":")
 		if name == "chain" {
-			chains = append(chains, rest)
 			continue
 		}
-		e, present, err := ix.element(t, name, rest)
-		if err != nil {
-			return err
+		s, known := setNamed(name)
+		key, err := hex.DecodeString(hexKey)
+		if !known || err != nil {
+			return nil, fmt.Errorf("index of %s: %q is no element of this version", ix.mark, ref)
 		}
-		if present {
-			elems = append(elems, e)
+		named = append(named, element{set: s, key: key})
+	}
+	all, err := getAll(ctx, inet(), named)
+	for i, f := range all {
+		if f != nil && (f.comment == string(ix.mark) || strings.HasPrefix(f.comment, standbyOf(ix.mark))) {
+			elems = append(elems, named[i])
 		}
 	}
-	for _, key := range ix.keys {
-		elems = append(elems, element{set: owners, key: key})
-	}
-	if err := remove(nc, t, elems); err != nil {
-		return err
-	}
-	return deleteChains(nc, t, chains)
+	return elems, err
 }
 
-// element finds what a ref names, and whether it is there and the claim's.
-func (ix *index) element(t *nftables.Table, name, hexKey string) (e element, present bool, err error) {
-	i := slices.IndexFunc(allSets(), func(s set) bool { return s.name == name })
-	key, err := hex.DecodeString(hexKey)
-	if i < 0 || err != nil {
-		return e, false, fmt.Errorf("index of %s: %q is no element of this version", ix.mark, name+":"+hexKey)
+// delete queues the removal of the elements that are present, of the index's own
+// entries and of the claim's chains: one that is missing would make the kernel
+// refuse them all.
+func (ix *index) delete(nc *nftables.Conn, t *nftables.Table, present []element) error {
+	for _, key := range ix.keys {
+		present = append(present, element{set: owners, key: key})
 	}
-	e = element{set: allSets()[i], key: key}
-	f, err := get(t, e.set, key)
-	return e, f != nil && (f.comment == string(ix.mark) || strings.HasPrefix(f.comment, standbyOf(ix.mark))), err
+	if err := remove(nc, t, present); err != nil {
+		return err
+	}
+	var chains []string
+	for _, ref := range ix.refs {
+		if name, ok := strings.CutPrefix(ref, "chain:"); ok {
+			chains = append(chains, name)
+		}
+	}
+	return deleteChains(nc, t, chains)
 }
 
 // deleteChains queues the removal of a claim's chains, after the elements that

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables/expr"
 
@@ -14,7 +15,7 @@ import (
 
 // Masquerade returns the masquerading of one attachment's addresses.
 func Masquerade(m nat.Masquerade) engine.Resource {
-	c := claim{kind: "bridge", mark: m.Mark, witness: m.Mark.HostLink()}
+	c := claim{kind: "bridge", mark: m.Mark, witness: m.Mark.Link("veth")}
 	for _, p := range m.Addrs {
 		a := p.Addr()
 		s := familyOf(a).sets()
@@ -46,7 +47,7 @@ func Guard(link string) engine.Resource {
 // Publish returns the published ports of one attachment. Conditions must have
 // passed ParseConditions.
 func Publish(p nat.Publish) engine.Resource {
-	b := publisher{Publish: p, claim: claim{kind: "portmap", mark: p.Mark, witness: p.Link}}
+	b := publisher{Publish: p, claim: claim{kind: "portmap", mark: p.Mark, witness: p.Link}, opened: map[string]bool{}}
 	for _, m := range p.Mappings {
 		b.mapping(m)
 	}
@@ -58,15 +59,34 @@ func Publish(p nat.Publish) engine.Resource {
 }
 
 func bySet(a, b element) int {
-	order := func(e element) int {
-		return slices.IndexFunc(allSets(), func(s set) bool { return s.name == e.set.name })
+	order := setOrder()
+	return order[a.set.name] - order[b.set.name]
+}
+
+// setOrder is the place of each set of the table among all of them.
+var setOrder = sync.OnceValue(func() map[string]int {
+	order := map[string]int{}
+	for i, s := range tableSets() {
+		order[s.name] = i
 	}
-	return order(a) - order(b)
+	return order
+})
+
+var tableSets = sync.OnceValue(allSets)
+
+// setNamed finds a set of the table.
+func setNamed(name string) (set, bool) {
+	i, ok := setOrder()[name]
+	if !ok {
+		return set{}, false
+	}
+	return tableSets()[i], true
 }
 
 type publisher struct {
 	nat.Publish
 	claim
+	opened map[string]bool // the refs of elements of open4 and open6
 }
 
 func (b *publisher) mapping(m nat.Mapping) {
@@ -107,9 +127,10 @@ func (b *publisher) container(s byFamily, m nat.Mapping) {
 	key := concatKey(address(target), []byte{byte(m.Protocol)}, port(m.Target.Port()))
 	text := fmt.Sprintf("%s . %s . %d", target, m.Protocol, m.Target.Port())
 	open := element{set: s.open, key: key, text: text}
-	if slices.ContainsFunc(b.elems, func(e element) bool { return e.ref() == open.ref() }) {
+	if b.opened[open.ref()] {
 		return
 	}
+	b.opened[open.ref()] = true
 	b.elems = append(b.elems, open)
 	if m.OpenOnly {
 		return // nothing is translated

@@ -23,12 +23,12 @@ type published struct {
 
 // Apply implements engine.Resource.
 func (p published) Apply(ctx context.Context) error {
-	return p.locked(p.mappings, func() error {
+	return p.locked(ctx, p.mappings, func() error {
 		if err := p.refuseOverlap(ctx); err != nil {
 			return err
 		}
 		c := p.claim
-		if err := c.yield(); err != nil {
+		if err := c.yield(ctx); err != nil {
 			return err
 		}
 		return c.Apply(ctx)
@@ -41,13 +41,13 @@ func (p published) Remove(ctx context.Context) error {
 	if err != nil || ix == nil {
 		return err
 	}
-	return p.locked(ix.mappings(), func() error { return p.claim.Remove(ctx) })
+	return p.locked(ctx, ix.mappings(), func() error { return p.claim.Remove(ctx) })
 }
 
 // locked holds the lock of all host ports while f looks and changes, and then
 // has the kernel forget where their packets went.
-func (p published) locked(ms []nat.Mapping, f func() error) error {
-	unlock, err := nat.LockPorts()
+func (p published) locked(ctx context.Context, ms []nat.Mapping, f func() error) error {
+	unlock, err := nat.LockPorts(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,66 +79,83 @@ func (ix *index) mappings() (out []nat.Mapping) {
 	return out
 }
 
+// refuseOverlap fails with a HeldError if another container has a port of all
+// addresses that is wanted of one, or the other way round.
 func (p published) refuseOverlap(ctx context.Context) error {
-	for _, m := range p.mappings {
-		var holder string
-		var err error
-		if m.OpenOnly {
+	holders, err := p.holders(ctx)
+	if err != nil {
+		return err
+	}
+	gone := map[owner.Mark]bool{"": true}
+	for i, m := range p.mappings {
+		holder := holders[i]
+		if gone[holder] || holder == p.mark || p.mark.SameContainer(holder) {
 			continue
 		}
-		s := familyOf(m.Target.Addr()).sets()
-		if m.HostIP.IsValid() {
-			holder, err = held(s, m)
-		} else {
-			holder, err = heldByAddress([]set{s.hostPorts, s.hostConditional}, m)
-		}
-		if err != nil {
-			return err
-		}
-		if holder == "" || holder == string(p.mark) || p.mark.SameContainer(owner.Mark(holder)) {
-			continue
-		}
-		if err := p.evictHolder(ctx, owner.Mark(holder), "host port "+m.Host()); err != nil {
+		gone[holder] = true
+		if err := p.evictHolder(ctx, holder, "host port "+m.Host()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// held finds who holds the port of all addresses.
-func held(s byFamily, m nat.Mapping) (string, error) {
-	key := concatKey([]byte{byte(m.Protocol)}, port(m.HostPort))
-	for _, s := range []set{s.ports, s.conditional} {
-		f, err := get(inet(), s, key)
-		if err != nil || f != nil {
-			return comment(f), err
+// holders returns who has what overlaps with each mapping, without being the same
+// key of the same map.
+func (p published) holders(ctx context.Context) ([]owner.Mark, error) {
+	holders := make([]owner.Mark, len(p.mappings))
+	var asked []element // the port of all addresses, in two maps
+	var of []int        // the mapping of each
+	byAddress := map[family]map[portKey]owner.Mark{}
+	for i, m := range p.mappings {
+		f := familyOf(m.Target.Addr())
+		switch {
+		case m.OpenOnly:
+		case m.HostIP.IsValid():
+			key := concatKey([]byte{byte(m.Protocol)}, port(m.HostPort))
+			s := f.sets()
+			asked = append(asked, element{set: s.ports, key: key}, element{set: s.conditional, key: key})
+			of = append(of, i, i)
+		default:
+			if byAddress[f] == nil {
+				var err error
+				if byAddress[f], err = f.portsOfAddresses(); err != nil {
+					return nil, err
+				}
+			}
+			holders[i] = byAddress[f][portKey{m.Protocol, m.HostPort}]
 		}
 	}
-	return "", nil
-}
-
-func comment(f *found) string {
-	if f == nil {
-		return ""
+	found, err := getAll(ctx, inet(), asked)
+	for j, f := range found {
+		if f != nil && holders[of[j]] == "" {
+			holders[of[j]] = owner.Mark(f.comment)
+		}
 	}
-	return f.comment
+	return holders, err
 }
 
-// heldByAddress finds who holds the port of any one address. There is no key
+type portKey struct {
+	protocol nat.Protocol
+	port     uint16
+}
+
+// portsOfAddresses lists who has which port of any one address. There is no key
 // to ask by, so this lists; hosts publish few ports on single addresses.
-func heldByAddress(sets []set, m nat.Mapping) (string, error) {
-	for _, s := range sets {
+func (f family) portsOfAddresses() (map[portKey]owner.Mark, error) {
+	holders := map[portKey]owner.Mark{}
+	for _, s := range []set{f.sets().hostPorts, f.sets().hostConditional} {
 		elems, err := reader().GetSetElements(s.in(inet()))
 		if err != nil {
-			return "", fmt.Errorf("list %s: %w", s.name, err)
+			return nil, fmt.Errorf("list %s: %w", s.name, err)
 		}
 		for _, e := range elems {
-			if _, proto, port, ok := hostPort(s.name, e.Key); ok && proto == m.Protocol && port == m.HostPort {
-				return e.Comment, nil
+			if _, proto, port, ok := hostPort(s.name, e.Key); ok {
+				holders[portKey{proto, port}] = owner.Mark(e.Comment)
 			}
 		}
 	}
-	return "", nil
+	return holders, nil
 }
 
 // evictHolder releases the holder's claim if it is dead, otherwise it fails
@@ -150,7 +167,7 @@ func (c claim) evictHolder(ctx context.Context, mark owner.Mark, object string) 
 		return err
 	}
 	if ix == nil || !ix.dead() {
-		return &engine.HeldError{Object: object, Holder: string(mark)}
+		return &engine.HeldError{Object: object, Holder: mark}
 	}
 	return holder.Remove(ctx)
 }

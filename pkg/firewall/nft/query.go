@@ -1,9 +1,11 @@
 package nft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
@@ -23,34 +25,57 @@ type found struct {
 // query sends one request that has one answer. The error of a missing object,
 // or of a missing table around it, wraps fs.ErrNotExist.
 func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, error) {
-	conn, err := socket()
+	answers, err := queryAll(context.Background(), kind, t, [][]netlink.Attribute{attrs})
+	if err != nil {
+		return nil, err
+	}
+	return answers[0].Data, answers[0].err
+}
+
+// queryAll sends requests of one kind, each with the attributes that it is given,
+// and returns an answer, or an error like query's, to each.
+func queryAll(ctx context.Context, kind int, t *nftables.Table, attrs [][]netlink.Attribute) ([]answer, error) {
+	q, err := here()
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, errMissing
+		return slices.Repeat([]answer{{err: errMissing}}, len(attrs)), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("nf_tables netlink: %w", err)
 	}
-	body, err := netlink.MarshalAttributes(attrs)
+	questions := make([]netlink.Message, len(attrs))
+	for i := range attrs {
+		if questions[i], err = question(kind, t, attrs[i]); err != nil {
+			return nil, err
+		}
+	}
+	answers, err := q.ask(ctx, questions)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
-			Flags: netlink.Request,
-		},
-		Data: append([]byte{byte(t.Family), unix.NFNETLINK_V0, 0, 0}, body...),
-	})
-	if errors.Is(err, unix.EINVAL) && kind != unix.NFT_MSG_GETGEN && !known() {
-		err = errMissing
+	for i, a := range answers {
+		if errors.Is(a.err, unix.EINVAL) && kind != unix.NFT_MSG_GETGEN && !known() {
+			answers[i].err = errMissing
+		} else if a.err == nil {
+			answers[i].Data, answers[i].err = body(a.Message, questions[i].Header.Sequence)
+		}
 	}
-	if err != nil {
-		return nil, err
+	return answers, nil
+}
+
+func question(kind int, t *nftables.Table, attrs []netlink.Attribute) (netlink.Message, error) {
+	data, err := netlink.MarshalAttributes(attrs)
+	return netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request},
+		Data:   append([]byte{byte(t.Family), unix.NFNETLINK_V0, 0, 0}, data...),
+	}, err
+}
+
+// body returns an answer's attributes, if it is one to the question of that number.
+func body(m netlink.Message, sequence uint32) ([]byte, error) {
+	if m.Header.Sequence != sequence || len(m.Data) < 4 {
+		return nil, fmt.Errorf("nf_tables: answer %d of %d bytes, want one to question %d", m.Header.Sequence, len(m.Data), sequence)
 	}
-	if len(answer) != 1 || len(answer[0].Data) < 4 {
-		return nil, fmt.Errorf("nf_tables: %d answers, want 1", len(answer))
-	}
-	return answer[0].Data[4:], nil
+	return m.Data[4:], nil
 }
 
 // errMissing is the error of a kernel without nf_tables: there nothing is, so
@@ -80,6 +105,18 @@ func chainAttrs(t *nftables.Table, name string) []netlink.Attribute {
 
 // get returns the element of s under key; nil where there is none, or no set.
 func get(t *nftables.Table, s set, key []byte) (*found, error) {
+	all, err := getAll(context.Background(), t, []element{{set: s, key: key}})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// getAll is get for many elements, of which sets and keys are looked at alone.
+func getAll(ctx context.Context, t *nftables.Table, es []element) ([]*found, error) {
+	if len(es) == 0 {
+		return nil, nil
+	}
 	nested := func(kind uint16, inner ...netlink.Attribute) netlink.Attribute {
 		data, err := netlink.MarshalAttributes(inner)
 		if err != nil { // only for attributes beyond 64 KiB
@@ -87,33 +124,44 @@ func get(t *nftables.Table, s set, key []byte) (*found, error) {
 		}
 		return netlink.Attribute{Type: kind | unix.NLA_F_NESTED, Data: data}
 	}
-	answer, err := query(unix.NFT_MSG_GETSETELEM, t, []netlink.Attribute{
-		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: text(t.Name)},
-		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: text(s.name)},
-		nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nested(unix.NFTA_LIST_ELEM,
-			nested(unix.NFTA_SET_ELEM_KEY, netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: key}))),
-	})
-	if err != nil {
-		return nil, absent(err)
+	attrs := make([][]netlink.Attribute, len(es))
+	for i, e := range es {
+		attrs[i] = []netlink.Attribute{
+			{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: text(t.Name)},
+			{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: text(e.set.name)},
+			nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, nested(unix.NFTA_LIST_ELEM,
+				nested(unix.NFTA_SET_ELEM_KEY, netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: e.key}))),
+		}
 	}
-	return parse(answer)
+	answers, err := queryAll(ctx, unix.NFT_MSG_GETSETELEM, t, attrs)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*found, len(es))
+	for i, a := range answers {
+		if a.err == nil {
+			out[i], a.err = parse(a.Data)
+		}
+		if absent(a.err) != nil {
+			return nil, a.err
+		}
+	}
+	return out, nil
 }
 
 // digests lists the user data of a table's rules by chain, and nothing else of
 // them, which is all that tells them apart.
 func digests(t *nftables.Table) (map[string][][]byte, error) {
-	conn, err := socket()
+	q, err := here()
 	if err != nil {
 		return nil, fmt.Errorf("nf_tables netlink: %w", err)
 	}
-	body, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: text(t.Name)}})
+	m, err := question(unix.NFT_MSG_GETRULE, t, []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: text(t.Name)}})
 	if err != nil {
 		return nil, err
 	}
-	answers, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE), Flags: netlink.Request | netlink.Dump},
-		Data:   append([]byte{byte(t.Family), unix.NFNETLINK_V0, 0, 0}, body...),
-	})
+	m.Header.Flags |= netlink.Dump
+	answers, err := q.list(m)
 	if err != nil {
 		return nil, err
 	}

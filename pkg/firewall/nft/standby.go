@@ -1,10 +1,11 @@
 package nft
 
 import (
-	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -31,23 +32,22 @@ func standbyOf(m owner.Mark) string { return "standby " + string(m) + " " }
 
 // yield moves the elements that a sibling holds from what is claimed now to what
 // is waited for.
-func (c *claim) yield() error {
+func (c *claim) yield(ctx context.Context) error {
+	found, err := getAll(ctx, inet(), c.elems)
+	if err != nil {
+		return err
+	}
 	var now []element
-	for _, e := range c.elems {
-		if e.object != "" {
-			f, err := get(inet(), e.set, e.key)
-			if err != nil {
-				return err
-			}
-			if f != nil && f.comment != string(c.mark) && c.mark.SameContainer(owner.Mark(f.comment)) {
-				if e.slot, err = freeSlot(c.mark, e); err != nil {
-					return err
-				}
-				c.waits = append(c.waits, e)
-				continue
-			}
+	for i, e := range c.elems {
+		f := found[i]
+		if e.object == "" || f == nil || f.comment == string(c.mark) || !c.mark.SameContainer(owner.Mark(f.comment)) {
+			now = append(now, e)
+			continue
 		}
-		now = append(now, e)
+		if e.slot, err = freeSlot(c.mark, e); err != nil {
+			return err
+		}
+		c.waits = append(c.waits, e)
 	}
 	c.elems = now
 	return nil
@@ -75,60 +75,77 @@ func (c *claim) standbys() (out []element) {
 	return out
 }
 
-// promote queues, for each host port that goes with the index, the element of
-// the sibling that has waited for it.
-func (ix *index) promote(nc *nftables.Conn, t *nftables.Table) error {
-	for _, ref := range ix.refs {
-		name, hexKey, _ := strings.Cut(ref, ":")
-		e, present, err := ix.port(t, name, hexKey)
-		if err != nil || !present {
+// promote queues, for each host port among the elements that go with the index, the
+// element of the sibling that has waited for it.
+func (ix *index) promote(ctx context.Context, nc *nftables.Conn, t *nftables.Table, gone []element) error {
+	ports := slices.DeleteFunc(slices.Clone(gone), func(e element) bool {
+		_, _, _, ok := hostPort(e.set.name, e.key)
+		return !ok
+	})
+	waiting, err := ix.waiting(ctx, ports)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	for _, port := range ports {
+		for n := range maxStandby {
+			slot := element{set: owners, key: standbyKey(ix.mark, port.ref(), n)}
+			done, err := ix.promoteTo(nc, t, port, slot, waiting[string(slot.key)])
 			if err != nil {
 				return err
 			}
-			continue
-		}
-		if err := ix.promoteTo(nc, t, e); err != nil {
-			return err
+			if done {
+				break
+			}
 		}
 	}
 	return nil
 }
 
-// port finds the host port that a ref names, if it is one and the index's own.
-func (ix *index) port(t *nftables.Table, name, hexKey string) (element, bool, error) {
-	key, err := hex.DecodeString(hexKey)
-	if err != nil {
-		return element{}, false, nil //nolint:nilerr // a chain
+// waiting returns the comments of what may wait for the ports, by key. Of so many
+// ports that there are more slots than the index is likely to have entries, it lists
+// the index.
+func (ix *index) waiting(ctx context.Context, ports []element) (map[string]string, error) {
+	const many = 256
+	waiting := map[string]string{}
+	if len(ports) > many {
+		all, err := reader().GetSetElements(owners.in(inet()))
+		for _, e := range all {
+			if strings.HasPrefix(e.Comment, "standby ") {
+				waiting[string(e.Key)] = e.Comment
+			}
+		}
+		return waiting, err
 	}
-	if _, _, _, ok := hostPort(name, key); !ok {
-		return element{}, false, nil
+	var slots []element
+	for _, e := range ports {
+		for n := range maxStandby {
+			slots = append(slots, element{set: owners, key: standbyKey(ix.mark, e.ref(), n)})
+		}
 	}
-	return ix.element(t, name, hexKey)
+	found, err := getAll(ctx, inet(), slots)
+	for i, f := range found {
+		if f != nil {
+			waiting[string(slots[i].key)] = f.comment
+		}
+	}
+	return waiting, err
 }
 
-func (ix *index) promoteTo(nc *nftables.Conn, t *nftables.Table, e element) error {
-	for n := range maxStandby {
-		key := standbyKey(ix.mark, e.ref(), n)
-		f, err := get(t, owners, key)
-		if err != nil {
-			return err
-		}
-		if f == nil {
-			continue
-		}
-		fields := strings.Fields(f.comment)
-		if len(fields) != 3 || owner.Mark(fields[1]) == ix.mark {
-			continue
-		}
-		if chain, ok := strings.CutPrefix(fields[2], "goto:"); ok {
-			e.verdict = &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}
-		} else if e.value, err = hex.DecodeString(fields[2]); err != nil {
-			return err
-		}
-		if err := add(nc, t, []element{e}, func(element) string { return fields[1] }); err != nil {
-			return err
-		}
-		return remove(nc, t, []element{{set: owners, key: bytes.Clone(key)}})
+// promoteTo gives the host port to who waits in the slot, if anybody does who does
+// not go as well.
+func (ix *index) promoteTo(nc *nftables.Conn, t *nftables.Table, port, slot element, comment string) (bool, error) {
+	fields := strings.Fields(comment)
+	if len(fields) != 3 || owner.Mark(fields[1]) == ix.mark {
+		return false, nil
 	}
-	return nil
+	var err error
+	if chain, ok := strings.CutPrefix(fields[2], "goto:"); ok {
+		port.verdict = &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}
+	} else if port.value, err = hex.DecodeString(fields[2]); err != nil {
+		return false, err
+	}
+	if err := add(nc, t, []element{port}, func(element) string { return fields[1] }); err != nil {
+		return false, err
+	}
+	return true, remove(nc, t, []element{slot})
 }

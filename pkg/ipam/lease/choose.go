@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // A choice is an address to lease, and why this one.
@@ -45,9 +46,9 @@ func (s *Store) choose(in uint32, p Pool, had, want []netip.Addr) (choice, error
 }
 
 func (s *Store) heldError(a netip.Addr) error {
-	holder := "an attachment that its file does not name"
+	holder := owner.Mark("an attachment that its file does not name")
 	if text, err := s.dir.read(a); err == nil {
-		holder = string(parse(s.network, text).Mark())
+		holder = parse(s.network, text).Mark()
 	}
 	return &engine.HeldError{Object: "address " + a.String(), Holder: holder}
 }

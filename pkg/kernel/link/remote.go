@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"path"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -16,7 +17,8 @@ import (
 // it, by its alias; nil where there is none, or no namespace. Another link of the
 // same name has another alias.
 func remote(id int, m owner.Mark) (netlink.Link, error) {
-	for _, name := range []string{m.IfName(), m.Link(temporary), ""} {
+	_, name := path.Split(string(m))
+	for _, name := range []string{name, m.Link(temporary), ""} {
 		links, err := netns.Dump(func() ([]netlink.Link, error) { return lookup(id, name) })
 		if err != nil && !Gone(err) {
 			return nil, ignoreErrno(err, unix.EINVAL)

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
@@ -136,7 +137,8 @@ func (e *Exchange) own(reader *zone.Reader) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		out[r.Mark.Container()+"/"+r.Mark.IfName()] = string(data)
+		_, key, _ := strings.Cut(string(r.Mark), "/")
+		out[key] = string(data)
 	}
 	return out, nil
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
-	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/qdisc"
 )
@@ -17,7 +16,7 @@ const prefix = "bwp" // of the ifb's name, as with the reference plugin
 // scopes: the limits of a link go with it; so they are looked for only on the
 // links that bridge names, which may outlive a failed ADD of this plugin.
 func scopes(*cni.Request) []engine.Scope {
-	return []engine.Scope{link.Scope{Prefix: prefix}, qdisc.Scope{Prefix: owner.HostPrefix}}
+	return []engine.Scope{link.Scope{Prefix: prefix}, qdisc.Scope{Prefix: "veth"}}
 }
 
 func (c *config) limited() bool { return c.ingress.Rate > 0 || c.egress.Rate > 0 }

@@ -34,6 +34,7 @@ type config struct {
 	} `json:"runtimeConfig" conf:"open"`
 
 	mappings []mapping
+	ofPort   map[hostPort][]int // which of mappings publish it, at whatever address
 	backend  backend.Backend
 	via      string // the host's link by which it reaches the container
 }
@@ -51,6 +52,12 @@ type mapping struct {
 	hostPort, containerPort uint16
 	protocol                nat.Protocol
 	hostIP                  netip.Addr // the zero Addr: all of both families
+}
+
+// A hostPort is a port of the host, at whatever address.
+type hostPort struct {
+	port     uint16
+	protocol nat.Protocol
 }
 
 // listener says what to do about a host port on which a process of the host
@@ -84,6 +91,7 @@ func (c *config) Validate(_ *cni.Request, rep *conf.Report) {
 	if c.Listeners != allow && c.Listeners != refuse {
 		rep.Bad("hostListeners", c.Listeners, `"allow" or "refuse"`)
 	}
+	c.ofPort = map[hostPort][]int{}
 	for i, m := range c.RuntimeConfig.PortMappings {
 		c.validateMapping(conf.Index("runtimeConfig.portMappings", i), m, rep)
 	}
@@ -173,19 +181,18 @@ func (c *config) validateMapping(path string, m portMapping, rep *conf.Report) {
 		c.mappings = append(c.mappings, mapping{}) // overlaps with none
 		return
 	}
-	c.mappings = append(c.mappings, mapping{uint16(m.HostPort), uint16(m.ContainerPort), protocol, hostIP})
-	for i, other := range c.mappings[:len(c.mappings)-1] {
-		if other.overlaps(c.mappings[len(c.mappings)-1]) {
+	n := mapping{uint16(m.HostPort), uint16(m.ContainerPort), protocol, hostIP}
+	for _, i := range c.ofPort[n.port()] {
+		if all(n.hostIP, c.mappings[i].hostIP) || all(c.mappings[i].hostIP, n.hostIP) || n.hostIP == c.mappings[i].hostIP {
 			rep.Conflict(path, "publishes the same host port as runtimeConfig.portMappings[%d]", i)
-			return
+			break
 		}
 	}
+	c.ofPort[n.port()] = append(c.ofPort[n.port()], len(c.mappings))
+	c.mappings = append(c.mappings, n)
 }
 
-func (m mapping) overlaps(n mapping) bool {
-	return m.hostPort == n.hostPort && m.protocol == n.protocol && m.hostPort != 0 &&
-		(m.hostIP == n.hostIP || all(m.hostIP, n.hostIP) || all(n.hostIP, m.hostIP))
-}
+func (m mapping) port() hostPort { return hostPort{m.hostPort, m.protocol} }
 
 // all reports whether a stands for all addresses of b's family.
 func all(a, b netip.Addr) bool {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"github.com/dockyard-cni/dockyard/pkg/daemon"
 )
 
 func main() {
@@ -20,7 +18,7 @@ func main() {
 func command(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "daemon":
-		return daemon.Run(daemonLock, serve)
+		return daemon()
 	case len(args) > 0 && args[0] == "status":
 		return status(args[1:])
 	}
