@@ -48,7 +48,7 @@ var bin = sync.OnceValues(func() (string, error) {
 	if os.Getenv("GOCOVERDIR") != "" {
 		args = append(args, "-cover", "-coverpkg=./...")
 	}
-	cmd := exec.Command("go", append(args, "./plugins/...", "github.com/containernetworking/cni/cnitool")...)
+	cmd := exec.Command("go", append(args, "./plugins/...", "./cmd/...", "github.com/containernetworking/cni/cnitool")...)
 	cmd.Dir = Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOCOVERDIR=")
 	if out, err := cmd.CombinedOutput(); err != nil {
