@@ -1,14 +1,10 @@
 package integration
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dockyard-cni/dockyard/integration/testnet"
 )
@@ -30,11 +26,21 @@ var laws = []struct {
 	{"9 killed during DEL", killDuringDel},
 }
 
+// lawful are the examples that are held to the laws: all, or with -short three that
+// have little in common.
+func lawful(t *testing.T) []example {
+	t.Helper()
+	return slices.DeleteFunc(examples(t), func(e example) bool {
+		return testing.Short() && !slices.Contains([]string{"bridge", "macvlan", "overlay-static"}, e.name)
+	})
+}
+
 func TestLaws(t *testing.T) {
+	t.Cleanup(func() { draws().judge(t) })
 	for _, l := range laws {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel() // so that none waits for the slowest example of another
-			for _, e := range examples(t) {
+			for _, e := range lawful(t) {
 				if !testnet.Here(t, "example/"+e.name, needs(t, e.conflist)...) {
 					continue
 				}
@@ -218,122 +224,4 @@ func hostOnly(s testnet.Snapshot) testnet.Snapshot {
 		}
 	}
 	return out
-}
-
-// interfere runs ADD or DEL so that the n-th system call that changes something
-// in plugin p goes as do says, and reports which call that was: none if there
-// are fewer.
-func (l *lab) interfere(verb string, p, n int, do ...string) (hit string, err error) {
-	report := filepath.Join(l.h.Dir(), "report")
-	_ = os.Remove(report)
-	net := l.net.With(func(c *testnet.Call) {
-		if c.Verb() == verb && c.Index == p {
-			c.Wrap = append([]string{"trace", "-n", fmt.Sprint(n), "-report", report, "-do"}, do...)
-		}
-	})
-	if verb == "ADD" {
-		_, err = net.Add(l.atts[0])
-	} else {
-		err = net.Del(l.atts[0])
-	}
-	b, readErr := os.ReadFile(report)
-	if readErr == nil {
-		hit = fmt.Sprintf("%s %s, call %d (%s)", l.net.Types()[p], verb, n, b)
-	}
-	return hit, err
-}
-
-// everyCall runs a law for each plugin of an example, on hosts of their own, until
-// there is no n-th system call to interfere with.
-func everyCall(t *testing.T, e example, emulated int, at func(l *lab, p, n int) bool) {
-	for p, plugin := range e.plugins(t) {
-		first, step := e.turn(t, plugin, emulated)
-		t.Run(plugin, func(t *testing.T) {
-			t.Parallel()
-			l := newLab(t, e, 1)
-			for n := first; at(l, p, n) && !t.Failed(); n += step {
-			}
-			l.add(l.atts[0])
-			l.check(l.atts[0])
-			l.del(l.atts[0])
-		})
-	}
-}
-
-// turn is the first system call of a plugin that is interfered with, and the step
-// to the next. Up to four examples that have the plugin take turns, as its calls
-// are much the same in each; tomorrow each has another turn. Under an emulated kernel,
-// where a life takes seconds, the step is so long. LAWS_EVERY_CALL=1 interferes with
-// each call in each example.
-func (e example) turn(t *testing.T, plugin string, emulated int) (first, step int) {
-	if os.Getenv("LAWS_EVERY_CALL") != "" {
-		return 1, 1
-	}
-	var with []string
-	for _, other := range examples(t) {
-		if slices.Contains(other.plugins(t), plugin) && (testnet.Emulated() || len(testnet.Lacking(needs(t, other.conflist))) == 0) {
-			with = append(with, other.name)
-		}
-	}
-	step = min(4, len(with))
-	if testnet.Emulated() {
-		step = emulated
-	}
-	const day = 24 * 60 * 60
-	today := int(time.Now().Unix() / day)
-	return 1 + (slices.Index(with, e.name)+today)%step, step
-}
-
-// failEverywhere makes calls fail, one in each life. The plugin may get along without
-// it; but if ADD fails, nothing of that plugin's is left.
-func failEverywhere(t *testing.T, e example) { everyCall(t, e, 23, (*lab).failAt) }
-
-// failAt reports whether there was an n-th call that could fail.
-func (l *lab) failAt(p, n int) bool {
-	l.Helper()
-	var before testnet.Snapshot
-	plain := l.net
-	l.net = plain.With(func(c *testnet.Call) {
-		if c.Verb() == "ADD" && c.Index == p {
-			before = l.look()
-		}
-	})
-	hit, err := l.interfere("ADD", p, n, "EIO", "-all")
-	l.net = plain
-	if err != nil && hit == "" {
-		l.Fatal("ADD without interference: ", err)
-	}
-	if err != nil {
-		l.is(before, "EIO from %s: %v", hit, err)
-	}
-	l.del(l.atts[0])
-	l.is(l.base, "DEL after EIO from %s", hit)
-	return hit != ""
-}
-
-// killDuringAdd: that ADD works again is shown by the next one, which comes
-// farther, on a host that looks as before, and by the last, which is whole.
-func killDuringAdd(t *testing.T, e example) {
-	everyCall(t, e, 11, func(l *lab, p, n int) bool { return l.killAt("ADD", p, n) })
-}
-
-func killDuringDel(t *testing.T, e example) {
-	everyCall(t, e, 11, func(l *lab, p, n int) bool {
-		l.add(l.atts[0])
-		return l.killAt("DEL", p, n)
-	})
-}
-
-// killAt reports whether there was an n-th call to be killed at.
-func (l *lab) killAt(verb string, p, n int) bool {
-	l.Helper()
-	hit, err := l.interfere(verb, p, n, "kill")
-	if hit == "" && err != nil {
-		l.Fatalf("%s without interference: %v", verb, err)
-	}
-	if err := l.net.Del(l.atts[0]); err != nil {
-		l.Errorf("killed in %s: DEL: %v", hit, err)
-	}
-	l.is(l.base, "DEL after being killed in %s", hit)
-	return hit != ""
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -18,13 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Hosts wait for the kernel more than they compute: for RCU when links and
-	// namespaces end. A flag on the command line goes before this.
-	parallel := "8"
-	if testnet.Emulated() {
-		parallel = "3" // an emulated machine computes more than it waits
-	}
-	if err := flag.Set("test.parallel", parallel); err != nil {
+	// A flag on the command line goes before this.
+	if err := flag.Set("test.parallel", strconv.Itoa(parallel())); err != nil {
 		panic(err)
 	}
 	debug.SetGCPercent(400) // what is looked at is a lot of text for a short time
@@ -38,11 +34,21 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// parallel is how many tests run at the same time. Hosts wait for the kernel more
+// than they compute: for RCU when links and namespaces end.
+func parallel() int {
+	if testnet.Emulated() {
+		return 3 // an emulated machine computes more than it waits
+	}
+	return 8
+}
+
 // A run of the tests under a second kernel does all that was left to it.
 type run struct{ testnet.M }
 
 func (r run) Run() int {
 	code := r.M.Run()
+	fmt.Print(draws())
 	if names := testnet.Forgotten(func(name string) bool { return !testnet.IsContract(name) }); len(names) > 0 {
 		fmt.Fprintf(os.Stderr, "FAIL: left to this run, and not run: %q\n", names)
 		return max(code, 1)

@@ -18,13 +18,14 @@
 # makes that bearable: programs lie at the same addresses each time they start, so
 # that QEMU translates them once (that alone halves the time); the clock is the TSC,
 # and sleeps go by the tick, as each use of other timers leaves the emulation; memory
-# is not cleared twice.
+# is not cleared twice. That the timer ticks is not tested at boot, as the kernel gives
+# up where a busy host lets its first ticks come late.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/setup.sh"
 (($#)) || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
-readonly MEMORY=2G SECONDS_TO_LIVE=${KERNEL_SECONDS:-1500}
+readonly MEMORY=2G SECONDS_TO_LIVE=${KERNEL_SECONDS:-5400}
 kernel=$(realpath "$(second_kernel)") # the guest has the host's files elsewhere
 release=$(ls "$kernel/lib/modules")
 writes=${KERNEL_WRITES:-$PWD}
@@ -125,7 +126,7 @@ timeout -k 5 "$SECONDS_TO_LIVE" qemu-system-x86_64 \
     -chardev socket,id=files,path="$dir/files" -device vhost-user-fs-pci,chardev=files,tag=host \
     -serial file:"$dir/log" -serial file:/dev/fd/3 -serial file:/dev/fd/4 \
     -kernel "$kernel/boot/vmlinuz-$release" -initrd "$dir/initrd.cpio" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off norandmaps tsc=reliable highres=off init_on_alloc=0" </dev/null &
+    -append "console=ttyS0 quiet panic=-1 mitigations=off norandmaps tsc=reliable highres=off init_on_alloc=0 no_timer_check" </dev/null &
 machine=$!
 exec 3>&- 4>&-
 wait "$machine" || true

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -18,25 +19,30 @@ import (
 // n-th system call that changes state, counted over all threads and processes
 // that it starts:
 //
-//	trace -n 7 -do kill|kill-one|EIO -report FILE [-all] command arg...
+//	trace -n 7 -do kill|kill-one|EIO -report FILE -total FILE [-all] command arg...
 //
 // With -all the calls count too that only prepare a change (socket,
 // flock, clone): they can fail, but to be killed there is the same as to be killed
 // before the change that follows. kill ends all processes just before that call, kill-one only the one that
 // makes it; an errno makes the call fail instead of happening. The report says
-// which call it was and is not written if there were fewer. strace(1) can
+// which call it was and is not written if there were fewer; the total is how many
+// there were. strace(1) can
 // inject too, but counts for each thread by itself, and a Go program changes
 // threads as it likes.
 func Trace() {
 	n := flag.Int("n", 0, "which call")
 	do := flag.String("do", "kill", "kill, kill-one or EIO")
 	report := flag.String("report", "", "where to write what was hit")
+	total := flag.String("total", "", "where to write how many calls there were")
 	all := flag.Bool("all", false, "count what prepares a change, too")
 	list := flag.Bool("list", false, "print every call that counts on stderr")
 	flag.Parse()
 	runtime.LockOSThread() // ptrace is between threads
 	t := &tracer{n: *n, do: *do, report: *report, list: *list, all: *all, threads: map[int]*thread{}}
 	code, err := t.run(flag.Args())
+	if err == nil && *total != "" {
+		err = os.WriteFile(*total, []byte(strconv.Itoa(t.count)), 0o644)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		code = 125

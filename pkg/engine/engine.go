@@ -134,11 +134,11 @@ var ErrRequired = errors.New("required")
 // IPAM plugin knows: another address may do.
 var ErrDuplicate = errors.New("is taken")
 
-// A HeldError says that another attachment holds what was asked for: a host
+// A HeldError says that somebody else holds what was asked for: a host
 // port, an address.
 type HeldError struct {
-	Object string     // "host port tcp 8080"
-	Holder owner.Mark // or, of what is not an attachment's, a name for a person
+	Object string // "host port tcp 8080"
+	Holder string // the mark of an attachment, or what else a person needs to find it
 }
 
 func (e *HeldError) Error() string { return fmt.Sprintf("%s is held by %s", e.Object, e.Holder) }

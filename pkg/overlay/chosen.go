@@ -9,7 +9,6 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
-	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/ipam/lease"
 	"github.com/dockyard-cni/dockyard/pkg/overlay/peer"
 )
@@ -66,7 +65,7 @@ func (c *Config) gives(a netip.Addr) bool {
 func (c *Config) listed(a cni.Requested, rep *conf.Report) error {
 	self := c.self()
 	if h, block, ok := c.hosts.Holder(a.Addr); ok && h.Address != self.Address {
-		return &engine.HeldError{Object: "address " + a.Addr.String(), Holder: owner.Mark(fmt.Sprintf("host %s, in its block %s", h.Address, block))}
+		return &engine.HeldError{Object: "address " + a.Addr.String(), Holder: fmt.Sprintf("host %s, in its block %s", h.Address, block)}
 	}
 	alone := netip.PrefixFrom(a.Addr, a.Addr.BitLen())
 	switch {
@@ -122,7 +121,7 @@ func (c *Config) completeChosen(a *cni.Attachment) {
 	}
 }
 
-// A request is what a plugin tells the daemon at its desk.
+// A request is what a plugin asks of the daemon by its control socket.
 type request struct {
 	// Claim are addresses that a container has chosen. They are this host's as
 	// long as they are leased, and until the call ends.

@@ -95,8 +95,8 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 	if err != nil {
 		return err
 	}
-	counter := control.New(d.c.socketFile(), d.answer)
-	defer counter.Close()
+	server := control.New(d.c.socketFile(), d.answer)
+	defer server.Close()
 	leases, err := watch.Dir(ctx, d.leaseDir(), d.log)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (d *Daemon) Run(ctx context.Context, store Store) error {
 		look, check := all || d.looks.isDue(now), d.checks.isDue(now) || now.Sub(d.checked) >= d.confirmEvery()
 		if look || check {
 			next = now.Add(d.confirmEvery())
-			if err = errors.Join(counter.Renew(ctx), d.round(ctx, look, check)); err != nil {
+			if err = errors.Join(server.Listen(ctx), d.round(ctx, look, check)); err != nil {
 				next = now.Add(retry)
 			}
 			if ctx.Err() == nil {

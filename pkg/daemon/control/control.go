@@ -20,80 +20,103 @@ import (
 )
 
 const (
-	maxLine = 4096            // bytes of a question
-	slow    = 5 * time.Second // a client that takes longer to ask is left
+	maxLine = 4096                   // bytes of a request
+	slow    = 5 * time.Second        // a client that takes longer to ask is left
+	backoff = 100 * time.Millisecond // after an error of accept(2)
 )
 
-// A Desk is the daemon's end.
-type Desk struct {
+// A Handler answers a request. What it writes goes to the client, and where it reads,
+// that ends with the client.
+type Handler func(ctx context.Context, client io.ReadWriter, request string) error
+
+// A Server is the daemon's end.
+type Server struct {
 	path     string
-	answer   func(ctx context.Context, client io.ReadWriter, question string) error
+	handle   Handler
 	listener net.Listener
+	socket   os.FileInfo // what is at path as long as it is ours
 }
 
-// New returns a desk at a path that opens with Renew. It gives each question to
-// answer, on a goroutine of its own; what that writes goes to the client, and
-// where it reads, that ends with the client. No call lasts longer than the context
-// of the Renew that opened the socket.
-func New(path string, answer func(ctx context.Context, client io.ReadWriter, question string) error) *Desk {
-	return &Desk{path: path, answer: answer}
-}
+// New returns a server at a path, which begins with Listen. Each request is handled on
+// a goroutine of its own. No connection outlives the context of the Listen that opened
+// the socket.
+func New(path string, handle Handler) *Server { return &Server{path: path, handle: handle} }
 
-// Renew opens the socket, or opens it again if somebody has deleted it.
-func (d *Desk) Renew(ctx context.Context) error {
-	if d.listener != nil {
-		if _, err := os.Stat(d.path); err == nil {
+// Listen opens the socket, or opens it again if somebody has deleted it, or has put
+// something else at its path.
+func (s *Server) Listen(ctx context.Context) error {
+	if s.listener != nil {
+		if st, err := os.Stat(s.path); err == nil && os.SameFile(st, s.socket) {
 			return nil
 		}
-		_ = d.listener.Close()
+		s.Close()
 	}
-	if err := os.Remove(d.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	l, err := net.Listen("unix", d.path)
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", s.path)
 	if err != nil {
 		return err
 	}
-	if err := os.Chmod(d.path, 0o600); err != nil {
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it may be another's by then
+	if s.socket, err = os.Stat(s.path); err == nil {
+		err = os.Chmod(s.path, 0o600)
+	}
+	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	d.listener = l
-	go d.serve(ctx, l)
+	s.listener = l
+	go s.serve(ctx, l)
 	return nil
 }
 
-// Close closes the socket.
-func (d *Desk) Close() {
-	if d.listener != nil {
-		_ = d.listener.Close()
+// Close closes the socket, and takes it away if it is still ours.
+func (s *Server) Close() {
+	if s.listener == nil {
+		return
 	}
+	if st, err := os.Stat(s.path); err == nil && os.SameFile(st, s.socket) {
+		_ = os.Remove(s.path)
+	}
+	_ = s.listener.Close()
+	s.listener = nil
 }
 
-func (d *Desk) serve(ctx context.Context, l net.Listener) {
+// serve accepts connections until the socket is closed. Any other error, such as that
+// of a process without a free descriptor, passes.
+func (s *Server) serve(ctx context.Context, l net.Listener) {
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			return // closed
+		switch {
+		case err == nil:
+			go s.attend(ctx, c)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			select {
+			case <-time.After(backoff):
+			case <-ctx.Done():
+				return
+			}
 		}
-		go d.attend(ctx, c)
 	}
 }
 
-func (d *Desk) attend(ctx context.Context, c net.Conn) {
+func (s *Server) attend(ctx context.Context, c net.Conn) {
 	defer func() { _ = c.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	_ = c.SetDeadline(time.Now().Add(slow))
 	line, err := bufio.NewReader(io.LimitReader(c, maxLine)).ReadString('\n')
 	if err == nil {
 		_ = c.SetDeadline(time.Time{})
-		_ = d.answer(ctx, c, strings.TrimSpace(line))
+		_ = s.handle(ctx, c, strings.TrimSpace(line))
 	}
 }
 
-// Ask asks the daemon at a path, and waits for each part of its answer as long as
-// patience lasts. The error is that of connect(2) where no daemon runs.
-func Ask(path, question string, patience time.Duration) ([]byte, error) {
-	c, err := Begin(path, question, patience)
+// Ask sends a request to the daemon at a path, and waits for each part of its answer
+// as long as patience lasts. The error is that of connect(2) where no daemon runs.
+func Ask(path, request string, patience time.Duration) ([]byte, error) {
+	c, err := Begin(path, request, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -101,16 +124,16 @@ func Ask(path, question string, patience time.Duration) ([]byte, error) {
 	return io.ReadAll(c)
 }
 
-// A Call is a question that a daemon has been asked.
+// A Call is a request that a daemon has got.
 type Call struct{ c *os.File }
 
-// Begin asks, and does not wait.
-func Begin(path, question string, patience time.Duration) (*Call, error) {
+// Begin sends a request, and does not wait.
+func Begin(path, request string, patience time.Duration) (*Call, error) {
 	c, err := dial(path, patience)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.WriteString(c, question+"\n"); err != nil {
+	if _, err := io.WriteString(c, request+"\n"); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return &Call{c}, nil
@@ -132,8 +155,8 @@ func (c *Call) Read(b []byte) (int, error) {
 // End ends the call, which the daemon notices.
 func (c *Call) End() { _ = c.c.Close() }
 
-// Open fails if nobody listens at a path.
-func Open(path string) error {
+// Probe fails if nobody listens at a path.
+func Probe(path string) error {
 	c, err := dial(path, slow)
 	if err != nil {
 		return err
@@ -143,7 +166,7 @@ func Open(path string) error {
 
 // dial connects to the socket at a path. The connection is one that blocks, for as
 // long as patience lasts: a plugin does nothing else meanwhile, and to have it polled
-// costs more than the question.
+// costs more than the request.
 func dial(path string, patience time.Duration) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

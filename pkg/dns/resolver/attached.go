@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 )
@@ -12,7 +11,7 @@ import (
 // hasAddrs reports whether the interface of a record is in the namespace of this
 // thread, with the record's addresses.
 func hasAddrs(r *zone.Record) (bool, error) {
-	link, err := net.InterfaceByName(string(r.Mark)[strings.LastIndexByte(string(r.Mark), '/')+1:])
+	link, err := net.InterfaceByName(r.Mark.IfName())
 	if err != nil {
 		return false, err
 	}

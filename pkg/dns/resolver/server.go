@@ -16,14 +16,14 @@ import (
 // A server answers the queries of one container, at sockets inside its
 // namespace.
 type server struct {
-	ns     *netns.NS
-	scope  atomic.Pointer[scope]
-	out    *forwarder
-	upSeat chan struct{} // queries that wait for other servers
-	tcpSit chan struct{} // connections
+	ns            *netns.NS
+	scope         atomic.Pointer[scope]
+	out           *forwarder
+	upstreamSem   chan struct{} // queries that wait for other servers
+	connectionSem chan struct{} // connections
 
 	queries, refused atomic.Uint64
-	// adding counts the ADDs that need the server, and prepared is the look during
+	// adding counts the ADDs that need the server, and prepared is the round during
 	// which that last changed; the service's lock is theirs.
 	adding, prepared int
 
@@ -46,7 +46,7 @@ const (
 
 // newServer makes a server that has no sockets yet.
 func newServer(path string, out *forwarder) *server {
-	s := &server{ns: netns.At(path), out: out, upSeat: make(chan struct{}, maxWaiting), tcpSit: make(chan struct{}, maxConnections)}
+	s := &server{ns: netns.At(path), out: out, upstreamSem: make(chan struct{}, maxWaiting), connectionSem: make(chan struct{}, maxConnections)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -195,14 +195,14 @@ func (s *server) answer(sc *scope, query, b []byte, limit int) (answer []byte, l
 // own. A container that waits for too many is told so at once.
 func (s *server) wait(p *pending, reply func([]byte)) {
 	select {
-	case s.upSeat <- struct{}{}:
+	case s.upstreamSem <- struct{}{}:
 	default:
 		s.refused.Add(1)
 		reply(p.refuse(nil, dns.RcodeServerFailure))
 		return
 	}
 	s.wg.Go(func() {
-		defer func() { <-s.upSeat }()
+		defer func() { <-s.upstreamSem }()
 		reply(s.out.ask(s.ctx, s.ns, p))
 	})
 }

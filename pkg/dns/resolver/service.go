@@ -29,14 +29,14 @@ type Service struct {
 	out    *forwarder
 	log    *limitedLog
 
-	looking sync.Mutex // of what one Look at a time uses
-	catalog *zone.Catalog
-	lost    map[owner.Mark]loss // the records that went lately
-	failed  map[string]failure
+	reconciling sync.Mutex // of what one Reconcile at a time uses
+	catalog     *zone.Catalog
+	lost        map[owner.Mark]loss // the records that went lately
+	failed      map[string]failure
 
-	mu      sync.Mutex         // of what follows; never held for long, as ADD waits for it
-	servers map[string]*server // by container, as marks have it
-	looks   int                // that have begun
+	mu         sync.Mutex         // of what follows; never held for long, as ADD waits for it
+	servers    map[string]*server // by container, as marks have it
+	reconciles int                // that have begun
 }
 
 // A failure is a container that could not be served, and when to try again.
@@ -58,7 +58,7 @@ const memory = 10 * time.Second
 // retry is how long a container that cannot be served is left alone.
 const retry = 5 * time.Second
 
-// New returns a service that serves nobody before the first Look. resolvConf is
+// New returns a service that serves nobody before the first Reconcile. resolvConf is
 // the path of the host's resolv.conf(5).
 func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
 	return &Service{
@@ -68,18 +68,18 @@ func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
 	}
 }
 
-// Look serves the containers by what their records and namespaces are now: those
+// Reconcile serves the containers by what their records and namespaces are now: those
 // that something concerns which has changed at one of these paths, as a watch tells;
 // without a path, all. If records cannot be read, nothing changes. A container that
 // cannot be served does no harm to the others.
-func (s *Service) Look(ctx context.Context, changed ...string) error {
-	s.looking.Lock()
-	defer s.looking.Unlock()
+func (s *Service) Reconcile(ctx context.Context, changed ...string) error {
+	s.reconciling.Lock()
+	defer s.reconciling.Unlock()
 	concerned, all := s.concerned(changed)
 	if len(concerned) == 0 && !all {
 		return nil
 	}
-	look := s.begin()
+	round := s.begin()
 	found, wiped, err := s.read(ctx, concerned)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 	// A namespace lives as long as our sockets are in it, so it is the path that
 	// tells whether the container does.
 	for name, srv := range there {
-		if s.catalog.View(name) != nil && !srv.in(inodes[name]) && !s.preparedSince(look, srv) {
+		if s.catalog.View(name) != nil && !srv.in(inodes[name]) && !s.preparedSince(round, srv) {
 			s.stop(name)
 		}
 	}
@@ -102,7 +102,7 @@ func (s *Service) Look(ctx context.Context, changed ...string) error {
 		}
 	}
 	for name, srv := range there {
-		if s.catalog.View(name) == nil && !s.preparedSince(look, srv) {
+		if s.catalog.View(name) == nil && !s.preparedSince(round, srv) {
 			s.detach(ctx, name, srv)
 		}
 	}
@@ -163,12 +163,12 @@ func (s *Service) concerned(changed []string) (containers []string, all bool) {
 	return containers, false
 }
 
-// begin returns the number of this look.
+// begin returns the number of this round.
 func (s *Service) begin() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.looks++
-	return s.looks
+	s.reconciles++
+	return s.reconciles
 }
 
 // there are the servers of the containers that were looked at.
@@ -188,11 +188,11 @@ func (s *Service) there(found map[string][]*zone.Record, all bool) map[string]*s
 }
 
 // preparedSince reports whether an ADD that has asked for a server goes on, or has
-// ended since a look began: that may not have seen its record.
-func (s *Service) preparedSince(look int, srv *server) bool {
+// ended since a round began: that may not have seen its record.
+func (s *Service) preparedSince(round int, srv *server) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return srv.adding > 0 || srv.prepared >= look
+	return srv.adding > 0 || srv.prepared >= round
 }
 
 // read reads the records of these containers; all, if somebody has deleted the whole
@@ -210,7 +210,7 @@ func (s *Service) read(ctx context.Context, containers []string) (found map[stri
 	}
 	if wiped || len(containers) == 0 {
 		for name := range s.catalog.Views() {
-			if _, ok := found[name]; !ok { // it went while a look failed
+			if _, ok := found[name]; !ok { // it went while a round failed
 				found[name] = nil
 			}
 		}
@@ -267,7 +267,7 @@ func (s *Service) server(name, path string) *server {
 }
 
 // Prepare opens the sockets of the container of an attachment, before its record
-// is there: its first queries wait for the Look that finds it. Until done is called
+// is there: its first queries wait for the Reconcile that finds it. Until done is called
 // they stay, with or without a record.
 func (s *Service) Prepare(ctx context.Context, m owner.Mark, netns string, capture bool) (done func(), err error) {
 	name := m.Container()
@@ -290,12 +290,12 @@ func (s *Service) Prepare(ctx context.Context, m owner.Mark, netns string, captu
 	return func() { s.adding(srv, -1) }, nil
 }
 
-// adding notes that one more ADD, or one less, needs a server, and during which look.
+// adding notes that one more ADD, or one less, needs a server, and during which round.
 func (s *Service) adding(srv *server, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	srv.adding += n
-	srv.prepared = s.looks
+	srv.prepared = s.reconciles
 }
 
 // stop ends the server of a container, if there is one.
@@ -349,8 +349,8 @@ func attached(r *zone.Record) bool {
 
 // Close ends all servers, and leaves the rules: the next daemon makes them its.
 func (s *Service) Close() {
-	s.looking.Lock()
-	defer s.looking.Unlock()
+	s.reconciling.Lock()
+	defer s.reconciling.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, srv := range s.servers {
@@ -362,8 +362,8 @@ func (s *Service) Close() {
 // NamespaceDirs lists the directories in which the namespaces of containers have
 // their names.
 func (s *Service) NamespaceDirs() []string {
-	s.looking.Lock()
-	defer s.looking.Unlock()
+	s.reconciling.Lock()
+	defer s.reconciling.Unlock()
 	dirs := map[string]bool{}
 	for _, v := range s.catalog.Views() {
 		dirs[filepath.Dir(v.Records[0].NetNS)] = true

@@ -72,9 +72,9 @@ func (w *town) detach(i int) {
 	}
 }
 
-func (w *town) look() {
+func (w *town) reconcile() {
 	w.Helper()
-	if err := w.service.Look(w.Context()); err != nil {
+	if err := w.service.Reconcile(w.Context()); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -99,14 +99,14 @@ func (w *town) ask(i int, name, network string) (out string) {
 func TestServiceLeavesNothing(t *testing.T) {
 	const containers = 20
 	w := newTown(t)
-	w.look()
+	w.reconcile()
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	for round := range 2 {
 		for i := range containers {
 			w.container(i)
 			w.attach(i)
 		}
-		w.look()
+		w.reconcile()
 		for i := range containers {
 			for _, network := range []string{"udp", "tcp"} {
 				if got, want := w.ask(i, "c7.", network), "10.0.0.7"; got != want {
@@ -121,7 +121,7 @@ func TestServiceLeavesNothing(t *testing.T) {
 				w.h.DeleteContainer(fmt.Sprintf("c%d", i))
 			}
 		}
-		w.look()
+		w.reconcile()
 		if n := len(w.service.State().Containers); n > 0 {
 			t.Errorf("%d containers are still served", n)
 		}
@@ -154,13 +154,13 @@ func openFiles(t *testing.T) int {
 }
 
 // What has changed at a path is looked at, and nothing else.
-func TestLookAt(t *testing.T) {
+func TestReconcileAt(t *testing.T) {
 	w := newTown(t)
-	w.look()
+	w.reconcile()
 	dir := func(i int) string { return filepath.Join(w.store.Containers(), fmt.Sprintf("c%d", i)) }
-	look := func(paths ...string) {
+	reconcile := func(paths ...string) {
 		t.Helper()
-		if err := w.service.Look(t.Context(), paths...); err != nil {
+		if err := w.service.Reconcile(t.Context(), paths...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,23 +178,23 @@ func TestLookAt(t *testing.T) {
 		w.container(i)
 		w.attach(i)
 	}
-	look(dir(1), dir(2), dir(7))
+	reconcile(dir(1), dir(2), dir(7))
 	served("two have come", "c1", "c2")
 	if got := w.ask(1, "c2.", "udp"); got != "10.0.0.2" {
 		t.Errorf("c1 asks for c2: %q", got)
 	}
-	look(w.h.Path("c0"), "/run/netns/nobody")
+	reconcile(w.h.Path("c0"), "/run/netns/nobody")
 	served("of a namespace nobody has read the record", "c1", "c2")
-	w.look()
+	w.reconcile()
 	served("all", "c0", "c1", "c2", "c3")
 	w.h.DeleteContainer("c3")
 	w.detach(2)
-	look(w.h.Path("c3"))
+	reconcile(w.h.Path("c3"))
 	served("a namespace is gone", "c0", "c1", "c2")
-	look(dir(2))
+	reconcile(dir(2))
 	served("a record is gone", "c0", "c1")
 	w.container(3)
-	look(w.h.Path("c3"))
+	reconcile(w.h.Path("c3"))
 	served("the namespace is there again", "c0", "c1", "c3")
 	if got := w.ask(3, "c0.", "udp"); got != "10.0.0.0" {
 		t.Errorf("c3 asks for c0: %q", got)
@@ -205,14 +205,14 @@ func TestLookAt(t *testing.T) {
 		if err := os.RemoveAll(seen); err != nil {
 			t.Fatal(err)
 		}
-		look(seen)
+		reconcile(seen)
 		if err := os.RemoveAll(w.store.Containers()); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.MkdirAll(w.store.Containers(), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		look(dir(0))
+		reconcile(dir(0))
 		served("all records were deleted; of one the address is there", "c1")
 	}
 }
@@ -225,7 +225,7 @@ func TestPrepared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.look() // finds no record
+	w.reconcile() // finds no record
 	answer := make(chan string)
 	go func() { answer <- w.ask(1, "c1.", "udp") }()
 	select {
@@ -235,7 +235,7 @@ func TestPrepared(t *testing.T) {
 	}
 	w.attach(1)
 	done()
-	w.look()
+	w.reconcile()
 	if got := <-answer; got != "10.0.0.1" {
 		t.Errorf("%q", got)
 	}
@@ -254,7 +254,7 @@ func TestPreparedInVain(t *testing.T) {
 		t.Fatal(err)
 	}
 	done()
-	w.look()
+	w.reconcile()
 	w.h.In("c1", func() {
 		if after := w.h.Run("nft", "list", "ruleset"); after != before {
 			t.Errorf("left behind: %s", after)
@@ -271,17 +271,17 @@ func TestReplaced(t *testing.T) {
 	w := newTown(t)
 	w.container(1)
 	w.attach(1)
-	w.look()
+	w.reconcile()
 	w.h.DeleteContainer("c1")
 	w.container(1)
-	w.look()
+	w.reconcile()
 	if got := w.ask(1, "c1.", "udp"); got != "10.0.0.1" {
 		t.Errorf("in the new namespace: %q", got)
 	}
 	w.detach(1)
 	w.h.Run("nsenter", "--net="+w.h.Path("c1"), "nft", "flush", "ruleset")
 	w.attach(1)
-	w.look()
+	w.reconcile()
 	if got := w.ask(1, "c1.", "udp"); got != "10.0.0.1" {
 		t.Errorf("attached again: %q", got)
 	}
@@ -347,7 +347,7 @@ func TestBurst(t *testing.T) {
 	w := newTown(t)
 	w.container(1)
 	w.attach(1)
-	w.look()
+	w.reconcile()
 	for _, mtu := range []string{"65536", "68"} {
 		w.h.Run("ip", "-n", "c1", "link", "set", "lo", "mtu", mtu)
 		for id, answers := range w.burst(40) {

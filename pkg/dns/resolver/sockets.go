@@ -129,9 +129,9 @@ func (s *server) serveTCP(k *sockets) {
 			continue
 		}
 		select {
-		case s.tcpSit <- struct{}{}:
+		case s.connectionSem <- struct{}{}:
 			s.wg.Go(func() {
-				defer func() { _ = c.Close(); <-s.tcpSit }()
+				defer func() { _ = c.Close(); <-s.connectionSem }()
 				stop := context.AfterFunc(s.ctx, func() { _ = c.Close() })
 				defer stop()
 				s.converse(c)

@@ -14,9 +14,10 @@ type State struct {
 	Containers []ContainerState `json:"containers"`
 	Upstreams  []UpstreamState  `json:"upstreams"`
 	Cache      CacheState       `json:"cache"`
-	Failures   uint64           `json:"failures"` // questions that no server answered
-	Waiting    int64            `json:"waiting"`  // questions that servers are asked now
-	Looks      int              `json:"looks"`    // how often the records were read
+	Failures   uint64           `json:"failures"`   // questions that no server answered
+	Waiting    int64            `json:"waiting"`    // questions that servers are asked now
+	Reconciles int              `json:"reconciles"` // how often the records were read
+	Looks      int              `json:"looks"`      // the same, under its former name
 }
 
 // A ContainerState is one container that is served.
@@ -54,7 +55,7 @@ func (s *Service) State() State {
 	out.Cache.Hits, out.Cache.Misses = s.out.hits.Load(), s.out.misses.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out.Looks = s.looks
+	out.Reconciles, out.Looks = s.reconciles, s.reconciles
 	for _, srv := range s.servers {
 		if srv.scope.Load() != nil {
 			out.Containers = append(out.Containers, srv.state())
@@ -115,7 +116,8 @@ func (s State) Metrics(w io.Writer) error {
 		{"cache_misses_total", "counter", s.Cache.Misses},
 		{"forward_failures_total", "counter", s.Failures},
 		{"forward_waiting", "gauge", uint64(s.Waiting)},
-		{"looks_total", "counter", uint64(s.Looks)},
+		{"reconciles_total", "counter", uint64(s.Reconciles)},
+		{"looks_total", "counter", uint64(s.Looks)}, // the same, under its former name
 	} {
 		fmt.Fprintf(&b, "# TYPE dns_hosts_%s %s\ndns_hosts_%s %d\n", m.name, m.kind, m.name, m.value)
 	}

@@ -108,11 +108,11 @@ func Hosts(networks []string, records []Record) []byte {
 
 // publish enters a record, which is on disk, into the hosts files of its network.
 func (s Store) publish(r *Record) error {
-	names, err := s.books(networkOf(r.Mark))
+	names, err := s.books(r.Mark.Network())
 	if err != nil {
 		return err
 	}
-	if own := networkOf(r.Mark); !slices.Contains(names, own) {
+	if own := r.Mark.Network(); !slices.Contains(names, own) {
 		names = append(names, own)
 	}
 	for _, name := range names {
@@ -142,7 +142,7 @@ func (h *hosts) enter(r *Record) error {
 // retract takes the lines of an attachment out of all hosts files of its network,
 // and the files away that are no container's any more.
 func (s Store) retract(m owner.Mark) error {
-	names, err := s.books(networkOf(m))
+	names, err := s.books(m.Network())
 	for _, name := range names {
 		err = errors.Join(err, s.edit(name, func(h *hosts) error {
 			dropErr := h.drop(slices.Collect(h.of(m)))

@@ -59,14 +59,14 @@ func (c *Catalog) SetRemote(records []*Record) {
 // away.
 func (c *Catalog) replace(before, after []*Record) {
 	for r := range without(after, before) {
-		network := networkOf(r.Mark)
+		network := r.Mark.Network()
 		if c.zones[network] == nil {
 			c.zones[network] = newZone()
 		}
 		c.zones[network].add(r)
 	}
 	for r := range without(before, after) {
-		network := networkOf(r.Mark)
+		network := r.Mark.Network()
 		if z := c.zones[network]; z.drop(r) {
 			delete(c.zones, network)
 		}
@@ -91,7 +91,7 @@ func without(a, b []*Record) iter.Seq[*Record] {
 func (c *Catalog) view(records []*Record) *View {
 	v := &View{Records: records}
 	for _, r := range records {
-		if z := c.zones[networkOf(r.Mark)]; !slices.Contains(v.zones, z) {
+		if z := c.zones[r.Mark.Network()]; !slices.Contains(v.zones, z) {
 			v.zones = append(v.zones, z)
 		}
 		if r.Domain != "" && !slices.Contains(v.domains, r.Domain) {
@@ -101,7 +101,7 @@ func (c *Catalog) view(records []*Record) *View {
 	return v
 }
 
-func (r *Record) ifName() string { return ifNameOf(r.Mark) }
+func (r *Record) ifName() string { return r.Mark.IfName() }
 
 // A View is what one container may know: the zones of all its networks. Of the
 // zones alone it changes.

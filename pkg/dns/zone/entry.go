@@ -36,7 +36,7 @@ func (e Entry) String() string {
 	}
 	var lines []string
 	for _, text := range linesOf(&e.Record) {
-		lines = append(lines, fmt.Sprintf("echo '%s' >> %s", strings.Replace(text, "\t", " ", 1), e.hosts(networkOf(e.Mark))))
+		lines = append(lines, fmt.Sprintf("echo '%s' >> %s", strings.Replace(text, "\t", " ", 1), e.hosts(e.Mark.Network())))
 	}
 	return strings.Join(append(lines, fmt.Sprintf("echo '%s' > %s", e.encode(), e.path(e.Mark))), " ; ")
 }
@@ -70,7 +70,7 @@ func (e Entry) Observe(context.Context) (engine.Diff, error) {
 
 // observeFiles compares what is made of the record.
 func (e Entry) observeFiles() (engine.Diff, error) {
-	names, err := e.books(networkOf(e.Mark))
+	names, err := e.books(e.Mark.Network())
 	if err != nil {
 		return engine.Same, err
 	}
@@ -83,7 +83,7 @@ func (e Entry) observeFiles() (engine.Diff, error) {
 			return diff, err
 		}
 	}
-	return e.observeDesk(own)
+	return e.observeContainerFiles(own)
 }
 
 func (e Entry) observeHosts(name string) (engine.Diff, error) {
@@ -131,13 +131,13 @@ func (e Entry) Apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.furnish(e.Mark.Container(), marks, e.Record)
+	return e.writeFiles(e.Mark.Container(), marks, e.Record)
 }
 
 // refuseHeld fails if names are to be unique on the network, and one is not. Short
 // IDs may be the same, as nobody has chosen them.
 func (e Entry) refuseHeld() error {
-	network := networkOf(e.Mark)
+	network := e.Mark.Network()
 	if !e.Unique {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (e Entry) refuseHeld() error {
 	chosen := slices.DeleteFunc(slices.Clone(e.Names), func(n string) bool { return n == ShortID(e.ContainerID) })
 	return e.edit(network, func(h *hosts) error {
 		if name, who, held := h.holder(e.Mark, chosen); held {
-			return &engine.HeldError{Object: fmt.Sprintf("name %q on network %q", name, e.Network), Holder: who}
+			return &engine.HeldError{Object: fmt.Sprintf("name %q on network %q", name, e.Network), Holder: string(who)}
 		}
 		return nil
 	})
@@ -170,9 +170,9 @@ func (e Entry) Remove(ctx context.Context) error {
 	marks, err := e.MarksOf(container)
 	marks = slices.DeleteFunc(marks, func(m owner.Mark) bool { return m == e.Mark })
 	if len(marks) > 0 {
-		err = errors.Join(err, e.furnish(container, marks))
+		err = errors.Join(err, e.writeFiles(container, marks))
 	} else {
-		err = errors.Join(err, e.strip(container, e.netns))
+		err = errors.Join(err, e.removeFiles(container, e.netns))
 	}
 	err = errors.Join(err, e.retract(e.Mark), remove(e.path(e.Mark)), e.touch(container))
 	if len(marks) == 0 {

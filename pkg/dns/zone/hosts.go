@@ -132,9 +132,8 @@ func (h *hosts) lines() iter.Seq[line] { return h.containing(" # ") }
 
 // of are the lines of an attachment, live or not.
 func (h *hosts) of(m owner.Mark) iter.Seq[line] {
-	const fast = 60 // bytes that the standard library looks for with vector instructions
-	_, own, _ := strings.Cut(string(m), "/")
-	text := "/" + own // a byte that is rare, unlike the space before the mark
+	const fast = 60                                // bytes that the standard library looks for with vector instructions
+	text := "/" + m.Container() + "/" + m.IfName() // a byte that is rare, unlike the space before the mark
 	return func(yield func(line) bool) {
 		for l := range h.containing(text[:min(fast, len(text))]) {
 			if l.mark == m && !yield(l) {
@@ -327,15 +326,9 @@ func (h *hosts) wanted() bool {
 		if on[c] == nil {
 			on[c] = map[string]bool{}
 		}
-		if on[c][networkOf(l.mark)] = true; len(on[c]) == len(h.networks) {
+		if on[c][l.mark.Network()] = true; len(on[c]) == len(h.networks) {
 			return true
 		}
 	}
 	return false
-}
-
-// networkOf is the part of a mark that its network's marks share.
-func networkOf(m owner.Mark) string {
-	network, _, _ := strings.Cut(string(m), "/")
-	return network
 }

@@ -88,7 +88,7 @@ func compare(t *testing.T, s Store, model map[owner.Mark]*Record) {
 		var want []string
 		for other, r := range model {
 			for mine := range model {
-				if mine.SameContainer(m) && networkOf(mine) == networkOf(other) {
+				if mine.SameContainer(m) && mine.Network() == other.Network() {
 					want = append(want, linesOf(r)...)
 					break
 				}
@@ -209,7 +209,7 @@ func FuzzParseRecord(f *testing.F) {
 				t.Errorf("%q is not found", name)
 			}
 		}
-		file := Hosts([]string{networkOf(r.Mark)}, []Record{r})
+		file := Hosts([]string{r.Mark.Network()}, []Record{r})
 		for l := range (&hosts{text: bytes.NewReader(file), window: make([]byte, windowSize)}).lines() {
 			if l.mark != r.Mark || strings.ContainsAny(l.text, "#\n\r") {
 				t.Errorf("line %+v", l)

@@ -32,7 +32,7 @@ func (r *Record) Public() Record {
 // remotePrefix is what the files of a network begin with: no network's name has
 // an '@'.
 func remotePrefix(network string) string {
-	return networkOf(owner.Key{Network: network}.Mark()) + "@"
+	return owner.Key{Network: network}.Mark().Network() + "@"
 }
 
 // SetRemote leaves for a network the records of these hosts and no others. Each
@@ -126,7 +126,7 @@ func (s Store) readRemote(name, network string) (records []*Record, err error) {
 	var errs []error
 	for _, one := range list {
 		r, err := ParseRecord(one)
-		if err == nil && networkOf(r.Mark) != network {
+		if err == nil && r.Mark.Network() != network {
 			err = fmt.Errorf("record: mark %q is none of network %q", r.Mark, network)
 		}
 		if err != nil {

@@ -30,10 +30,10 @@ func (s scope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
 			return []engine.Found{s.found(m)}, nil
 		}
 	}
-	if s.netns != "" && s.offered(m.Container(), filepath.Join(s.NetNS, s.netns), hostsFile) {
+	if s.netns != "" && s.linkedForNetNS(m.Container(), filepath.Join(s.NetNS, s.netns), hostsFile) {
 		return []engine.Found{s.found(m)}, nil
 	}
-	names, err := s.books(networkOf(m))
+	names, err := s.books(m.Network())
 	for _, name := range names {
 		if s.marksIn(name, func(h *hosts) iter.Seq[line] { return h.of(m) }) != nil {
 			return []engine.Found{s.found(m)}, nil

@@ -40,18 +40,16 @@ func Default() Store { return Store{Root: "/run/dockyard/dns", NetNS: "/etc/netn
 // Containers is the directory to watch.
 func (s Store) Containers() string { return filepath.Join(s.Root, "containers") }
 
-// Desk is where the daemon answers, if it runs (see pkg/daemon/control).
-func (s Store) Desk() string { return filepath.Join(s.Root, "daemon.sock") }
+// Socket is where the daemon answers, if it runs (see pkg/daemon/control).
+func (s Store) Socket() string { return filepath.Join(s.Root, "daemon.sock") }
 
 func (s Store) container(name string) string { return filepath.Join(s.Containers(), name) }
 func (s Store) hostsDir() string             { return filepath.Join(s.Root, "hosts") }
 func (s Store) hosts(name string) string     { return filepath.Join(s.hostsDir(), name) }
 
 func (s Store) path(m owner.Mark) string {
-	return filepath.Join(s.container(m.Container()), networkOf(m)+"@"+ifNameOf(m))
+	return filepath.Join(s.container(m.Container()), m.Network()+"@"+m.IfName())
 }
-
-func ifNameOf(m owner.Mark) string { return string(m)[strings.LastIndexByte(string(m), '/')+1:] }
 
 // markOf is the mark of a record's file; networks and containers have no '@'.
 func markOf(container, file string) (owner.Mark, bool) {
@@ -127,7 +125,7 @@ func (s Store) MarksOf(container string) (marks []owner.Mark, err error) {
 		}
 	}
 	slices.SortStableFunc(marks, func(a, b owner.Mark) int {
-		return strings.Compare(ifNameOf(a), ifNameOf(b))
+		return strings.Compare(a.IfName(), b.IfName())
 	})
 	return marks, nil
 }
@@ -201,7 +199,7 @@ func (s Store) records(networks []string) ([]Record, error) {
 			return nil, err
 		}
 		for _, m := range marks {
-			if slices.Contains(networks, networkOf(m)) {
+			if slices.Contains(networks, m.Network()) {
 				on = append(on, m)
 			}
 		}
@@ -217,7 +215,7 @@ func meet(a, b []string) bool {
 // file names them.
 func networksOn(marks []owner.Mark) (out []string) {
 	for _, m := range marks {
-		out = append(out, networkOf(m))
+		out = append(out, m.Network())
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

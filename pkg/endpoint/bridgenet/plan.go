@@ -11,6 +11,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/endpoint"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/backend"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/nat"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
@@ -22,14 +23,11 @@ import (
 
 const kind = "bridge" // of the masquerading, under which it is found again
 
-// Prefix is that of the names of the host's ends, before the hash of the mark.
-const Prefix = "veth"
-
 // Scopes finds the pairs and the masquerading. The link comes first, so that it
 // is removed last: while the kernel waits for the last users of the link, it
 // also frees the elements (see nft.writer).
 func Scopes(more ...engine.Scope) []engine.Scope {
-	return slices.Concat([]engine.Scope{link.Scope{Prefix: Prefix}}, more, backend.Scopes(kind))
+	return slices.Concat([]engine.Scope{link.Scope{Prefix: owner.HostPrefix}}, more, backend.Scopes(kind))
 }
 
 // CompleteGateways adds the gateways that the IPAM plugin left to us.
@@ -178,7 +176,7 @@ func (c *Config) PlanPort(p *engine.Plan, a *cni.Attachment, port ...engine.Reso
 }
 
 // HostLink is the host's end of the container's pair.
-func HostLink(a *cni.Attachment) string { return a.Mark().Link(Prefix) }
+func HostLink(a *cni.Attachment) string { return a.Mark().HostLink() }
 
 // MAC is the address that the container's interface shall have.
 func (c *Config) MAC(a *cni.Attachment) net.HardwareAddr { return endpoint.MAC(a, c.mac) }

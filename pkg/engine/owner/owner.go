@@ -48,12 +48,22 @@ func (m Mark) SameContainer(other Mark) bool {
 	return m.Container() != "" && m.Container() == other.Container()
 }
 
+// Network returns the part that the marks of one network share: its name, unless
+// that is too long.
+func (m Mark) Network() string {
+	network, _, _ := strings.Cut(string(m), "/")
+	return network
+}
+
 // Container returns the part that the marks of one container share.
 func (m Mark) Container() string {
 	_, rest, _ := strings.Cut(string(m), "/")
 	id, _, _ := strings.Cut(rest, "/")
 	return id
 }
+
+// IfName returns the name of the container's interface.
+func (m Mark) IfName() string { return string(m)[strings.LastIndexByte(string(m), '/')+1:] }
 
 // Valid reports whether m has the form of a mark.
 func (m Mark) Valid() bool {
@@ -71,6 +81,13 @@ func (m Mark) Hash() string {
 func (m Mark) Link(prefix string) string {
 	return (prefix + m.Hash())[:15]
 }
+
+// HostPrefix begins the names of HostLink.
+const HostPrefix = "veth"
+
+// HostLink returns the name of the host's end of the veth pair of an attachment to a
+// bridge.
+func (m Mark) HostLink() string { return m.Link(HostPrefix) }
 
 // MAC returns the locally administered unicast MAC address of an attachment
 // without an IP address.

@@ -44,10 +44,10 @@ func TestMarksAreUnique(t *testing.T) {
 		if other, taken := marks[m]; taken {
 			t.Errorf("%+v and %+v have the mark %s", k, other, m)
 		}
-		if other, taken := links[m.Link("veth")]; taken {
-			t.Errorf("%+v and %+v have the link %s", k, other, m.Link("veth"))
+		if other, taken := links[m.HostLink()]; taken {
+			t.Errorf("%+v and %+v have the link %s", k, other, m.HostLink())
 		}
-		marks[m], links[m.Link("veth")] = k, k
+		marks[m], links[m.HostLink()] = k, k
 		if len(m) > MaxMark || !m.Valid() {
 			t.Errorf("%+v: mark %q of %d bytes is not valid", k, m, len(m))
 		}
@@ -66,8 +66,8 @@ func TestMarkIsStable(t *testing.T) {
 		{Key{long(40), "c1", "eth0"}, long(22) + "~527ccc3e4ef98ed0/c1/eth0", "veth87fc113154c"},
 	} {
 		m := c.key.Mark()
-		if string(m) != c.mark || m.Link("veth") != c.link {
-			t.Errorf("%+v: %s, %s; want %s, %s", c.key, m, m.Link("veth"), c.mark, c.link)
+		if string(m) != c.mark || m.HostLink() != c.link {
+			t.Errorf("%+v: %s, %s; want %s, %s", c.key, m, m.HostLink(), c.mark, c.link)
 		}
 	}
 }
@@ -82,6 +82,18 @@ func TestOnNetwork(t *testing.T) {
 	}
 	if Mark("").OnNetwork("") {
 		t.Error("the mark of nothing is on a network")
+	}
+}
+
+func TestParts(t *testing.T) {
+	for _, k := range keys() {
+		m := k.Mark()
+		if got := m.Network() + "/" + m.Container() + "/" + m.IfName(); got != string(m) || m.IfName() != k.IfName {
+			t.Errorf("the parts of %s are %s", m, got)
+		}
+	}
+	if m := Mark(""); m.Network()+m.Container()+m.IfName() != "" {
+		t.Error("the mark of nothing has parts")
 	}
 }
 

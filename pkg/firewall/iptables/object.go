@@ -79,7 +79,7 @@ func (o *object) free() error {
 			}
 			for _, m := range claims[e.value("--dport")] {
 				if taken == nil && e.takes(m) && !e.mark().SameContainer(o.mark) {
-					taken = &engine.HeldError{Object: "host port " + m.Host(), Holder: e.mark()}
+					taken = &engine.HeldError{Object: "host port " + m.Host(), Holder: string(e.mark())}
 				}
 			}
 		}

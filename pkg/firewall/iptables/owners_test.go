@@ -34,7 +34,7 @@ func TestHeldPort(t *testing.T) {
 		r := Publish(publish("other", c.m))
 		err := r.Apply(ctx)
 		var held *engine.HeldError
-		if errors.As(err, &held) != (c.held != "") || held != nil && (held.Holder != mark("eth0") || held.Object != c.held) {
+		if errors.As(err, &held) != (c.held != "") || held != nil && (held.Holder != string(mark("eth0")) || held.Object != c.held) {
 			t.Errorf("%s: %v, want %q", c.m.Host(), err, c.held)
 		}
 		if err := r.Remove(ctx); err != nil {

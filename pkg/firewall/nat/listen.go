@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
-	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // RefuseListeners fails with a HeldError if a process of the host listens on a
@@ -23,7 +22,7 @@ func RefuseListeners(ms []Mapping) error {
 		}
 		err := bind(m)
 		if errors.Is(err, unix.EADDRINUSE) {
-			return &engine.HeldError{Object: "host port " + m.Host(), Holder: owner.Mark(listenerName(m))}
+			return &engine.HeldError{Object: "host port " + m.Host(), Holder: listenerName(m)}
 		}
 		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) { // an address that comes later
 			return fmt.Errorf("host port %s: %w", m.Host(), err)

@@ -15,7 +15,7 @@ import (
 
 // Masquerade returns the masquerading of one attachment's addresses.
 func Masquerade(m nat.Masquerade) engine.Resource {
-	c := claim{kind: "bridge", mark: m.Mark, witness: m.Mark.Link("veth")}
+	c := claim{kind: "bridge", mark: m.Mark, witness: m.Mark.HostLink()}
 	for _, p := range m.Addrs {
 		a := p.Addr()
 		s := familyOf(a).sets()

@@ -167,7 +167,7 @@ func (c claim) evictHolder(ctx context.Context, mark owner.Mark, object string) 
 		return err
 	}
 	if ix == nil || !ix.dead() {
-		return &engine.HeldError{Object: object, Holder: mark}
+		return &engine.HeldError{Object: object, Holder: string(mark)}
 	}
 	return holder.Remove(ctx)
 }

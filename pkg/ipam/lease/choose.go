@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
-	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // A choice is an address to lease, and why this one.
@@ -46,9 +45,9 @@ func (s *Store) choose(in uint32, p Pool, had, want []netip.Addr) (choice, error
 }
 
 func (s *Store) heldError(a netip.Addr) error {
-	holder := owner.Mark("an attachment that its file does not name")
+	holder := "an attachment that its file does not name"
 	if text, err := s.dir.read(a); err == nil {
-		holder = parse(s.network, text).Mark()
+		holder = string(parse(s.network, text).Mark())
 	}
 	return &engine.HeldError{Object: "address " + a.String(), Holder: holder}
 }

@@ -227,7 +227,7 @@ func TestAllPoolsOrNone(t *testing.T) {
 
 func TestReclaim(t *testing.T) {
 	small := pool("10.1.0.0/30", "10.1.0.1", "10.1.0.2")
-	veth := map[string]bool{key("old").Mark().Link("veth"): true}
+	veth := map[string]bool{key("old").Mark().HostLink(): true}
 	tests := []struct {
 		name  string
 		netns uint64

@@ -128,5 +128,5 @@ func (c *census) gone(k owner.Key, l Life, boot [16]byte) bool {
 	case l.NetNS == 0:
 		return false
 	}
-	return c.complete && !c.namespaces[l.NetNS] && !c.links[k.Mark().Link("veth")]
+	return c.complete && !c.namespaces[l.NetNS] && !c.links[k.Mark().HostLink()]
 }

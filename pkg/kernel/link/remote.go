@@ -2,7 +2,6 @@ package link
 
 import (
 	"errors"
-	"path"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -17,8 +16,7 @@ import (
 // it, by its alias; nil where there is none, or no namespace. Another link of the
 // same name has another alias.
 func remote(id int, m owner.Mark) (netlink.Link, error) {
-	_, name := path.Split(string(m))
-	for _, name := range []string{name, m.Link(temporary), ""} {
+	for _, name := range []string{m.IfName(), m.Link(temporary), ""} {
 		links, err := netns.Dump(func() ([]netlink.Link, error) { return lookup(id, name) })
 		if err != nil && !Gone(err) {
 			return nil, ignoreErrno(err, unix.EINVAL)

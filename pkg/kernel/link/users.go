@@ -92,7 +92,7 @@ func held(link string, holder owner.Mark, its, how string) error {
 	if its != "" {
 		its = " as " + its
 	}
-	return fmt.Errorf("%w%s, which does not go with %s; use another parent, or a VLAN of this one", &engine.HeldError{Object: "link " + link, Holder: holder}, its, how)
+	return fmt.Errorf("%w%s, which does not go with %s; use another parent, or a VLAN of this one", &engine.HeldError{Object: "link " + link, Holder: string(holder)}, its, how)
 }
 
 func markOf(file string) owner.Mark { return owner.Mark(strings.ReplaceAll(file, ":", "/")) }

@@ -21,9 +21,10 @@ import (
 type NS struct {
 	path string
 
-	mu     sync.Mutex
+	mu     sync.RWMutex // read-locked by whoever enters by the file
 	file   *os.File
 	handle *netlink.Handle
+	closed bool
 }
 
 // Host is the namespace that this process runs in.
@@ -45,11 +46,13 @@ func (n *NS) Open() error {
 	return n.open()
 }
 
-// Close lets go of the namespace before the process ends; n must not be used any
-// more.
+// Close lets go of the namespace before the process ends. Whoever uses n later gets
+// an error that wraps os.ErrClosed: the path may name another namespace by then, and
+// the number of the descriptor another file.
 func (n *NS) Close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.closed = true
 	if n.handle != nil {
 		n.handle.Close()
 	}
@@ -63,6 +66,9 @@ func (n *NS) Close() {
 var ErrNotNamespace = errors.New("not a network namespace")
 
 func (n *NS) open() error {
+	if n.closed {
+		return fmt.Errorf("netns %s: %w", n.path, os.ErrClosed)
+	}
 	if n.file != nil || n.path == "" {
 		return nil
 	}
@@ -108,22 +114,33 @@ func (n *NS) stat() (st unix.Stat_t, err error) {
 	if n.path == "" {
 		return st, unix.Stat("/proc/thread-self/ns/net", &st)
 	}
-	if err := n.Open(); err != nil {
-		return st, err
-	}
-	return st, unix.Fstat(int(n.file.Fd()), &st)
+	return st, n.use(func(fd int) error { return unix.Fstat(fd, &st) })
 }
 
-// FD returns an open descriptor of the namespace, valid while n is. It must not
-// be closed. The host's namespace has none: it is -1.
-func (n *NS) FD() (int, error) {
+// use has f use the descriptor of the namespace, which stays open meanwhile.
+func (n *NS) use(f func(fd int) error) error {
+	if err := n.Open(); err != nil {
+		return err
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.closed {
+		return fmt.Errorf("netns %s: %w", n.path, os.ErrClosed)
+	}
+	return f(int(n.file.Fd()))
+}
+
+// FD returns an open descriptor of the namespace, valid until n is closed. It must
+// not be closed. The host's namespace has none: it is -1.
+func (n *NS) FD() (fd int, err error) {
 	if n.path == "" {
 		return -1, nil
 	}
-	if err := n.Open(); err != nil {
-		return -1, err
-	}
-	return int(n.file.Fd()), nil
+	err = n.use(func(number int) error {
+		fd = number
+		return nil
+	})
+	return fd, err
 }
 
 // ID returns the number by which the host's namespace knows this one, and gives
@@ -182,33 +199,50 @@ func Dump[T any](list func() (T, error)) (out T, err error) {
 	return out, fmt.Errorf("interrupted by changes %d times: %w", tries, err)
 }
 
-// Do runs f on a thread that is in the namespace: for /proc/sys/net and for
-// sockets. f must not start goroutines that rely on it.
+// Do runs f on a thread that is in the namespace, apart from the caller's: for
+// /proc/sys/net and for sockets. f must not start goroutines that rely on it. A
+// thread that the kernel does not let back ends with its goroutine; nothing else runs
+// on it, so nothing is done to the wrong namespace.
 func (n *NS) Do(f func() error) error {
-	fd, err := n.FD()
-	if err != nil {
-		return err
-	}
-	if fd < 0 {
+	if n.path == "" {
 		return f()
 	}
+	if err := n.Open(); err != nil { // by the caller's mounts
+		return err
+	}
+	done := make(chan error)
+	go func() {
+		done <- n.visit(f)
+	}()
+	return <-done
+}
+
+// visit runs f in the namespace, on this thread. Where there is no way back it leaves
+// the thread locked.
+func (n *NS) visit(f func() error) (err error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		runtime.UnlockOSThread()
 		return fmt.Errorf("open own netns: %w", err)
 	}
 	defer unix.Close(home) //nolint:errcheck // only read
-	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+	if err := n.use(func(fd int) error { return setns(fd, unix.CLONE_NEWNET) }); err != nil {
+		runtime.UnlockOSThread()
 		return fmt.Errorf("enter netns %s: %w", n.path, err)
 	}
 	defer func() {
-		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
-			panic(fmt.Sprintf("no way back from netns %s: %v", n.path, err)) // nothing may be done to the wrong one
+		if backErr := setns(home, unix.CLONE_NEWNET); backErr != nil {
+			err = errors.Join(err, fmt.Errorf("no way back from netns %s: %w", n.path, backErr))
+			return
 		}
+		runtime.UnlockOSThread()
 	}()
 	return f()
 }
+
+// setns is unix.Setns but where a test has it fail.
+var setns = unix.Setns
 
 // String names the namespace as the -n option of ip(8) would take it, with a
 // trailing space; it is empty for the host's.

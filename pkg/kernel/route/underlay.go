@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
-	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
@@ -131,7 +130,7 @@ func (f Free) free(h *netlink.Handle, s netip.Prefix) error {
 		if alias := l.Attrs().Alias; alias != "" {
 			holder += ", of " + alias
 		}
-		return &engine.HeldError{Object: "subnet " + s.String(), Holder: owner.Mark(holder)}
+		return &engine.HeldError{Object: "subnet " + s.String(), Holder: holder}
 	}
 	return nil
 }

@@ -264,7 +264,7 @@ func (d Device) held(h *netlink.Handle, l netlink.Link) error {
 	} else if diff := d.differs(h, l); diff != engine.Same {
 		holder += ", with " + string(diff)
 	}
-	return &engine.HeldError{Object: object, Holder: owner.Mark(holder)}
+	return &engine.HeldError{Object: object, Holder: holder}
 }
 
 // Remove implements engine.Resource.

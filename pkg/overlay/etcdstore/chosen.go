@@ -9,7 +9,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
-	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // smallestBlock is the room, in bits, of the smallest block that hosts may claim
@@ -75,9 +74,9 @@ func (s *Store) claimable(a netip.Addr) ([]clientv3.Cmp, error) {
 		case b == own && orphaned && time.Since(since) >= s.Reclaim:
 			return s.orphan(s.blockKey(b), h), nil
 		case b == own:
-			return nil, &engine.HeldError{Object: "address " + a.String(), Holder: owner.Mark("host " + h.by.String())}
+			return nil, &engine.HeldError{Object: "address " + a.String(), Holder: "host " + h.by.String()}
 		default:
-			return nil, &engine.HeldError{Object: "address " + a.String(), Holder: owner.Mark(fmt.Sprintf("host %s, in its block %s", h.by, b))}
+			return nil, &engine.HeldError{Object: "address " + a.String(), Holder: fmt.Sprintf("host %s, in its block %s", h.by, b)}
 		}
 	}
 	var when []clientv3.Cmp

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
@@ -137,8 +136,7 @@ func (e *Exchange) own(reader *zone.Reader) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, key, _ := strings.Cut(string(r.Mark), "/")
-		out[key] = string(data)
+		out[r.Mark.Container()+"/"+r.Mark.IfName()] = string(data)
 	}
 	return out, nil
 }

@@ -10,13 +10,14 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/endpoint"
 	"github.com/dockyard-cni/dockyard/pkg/endpoint/bridgenet"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
 )
 
-func scopes(*cni.Request) []engine.Scope { return bridgenet.Scopes(nft.SpoofScope(bridgenet.Prefix)) }
+func scopes(*cni.Request) []engine.Scope { return bridgenet.Scopes(nft.SpoofScope(owner.HostPrefix)) }
 
 // Complete adds the gateways and default routes that the IPAM plugin left to us.
 func (c *config) Complete(a *cni.Attachment) error { //nolint:unparam // cni.Completer

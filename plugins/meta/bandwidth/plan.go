@@ -7,6 +7,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/qdisc"
 )
@@ -16,7 +17,7 @@ const prefix = "bwp" // of the ifb's name, as with the reference plugin
 // scopes: the limits of a link go with it; so they are looked for only on the
 // links that bridge names, which may outlive a failed ADD of this plugin.
 func scopes(*cni.Request) []engine.Scope {
-	return []engine.Scope{link.Scope{Prefix: prefix}, qdisc.Scope{Prefix: "veth"}}
+	return []engine.Scope{link.Scope{Prefix: prefix}, qdisc.Scope{Prefix: owner.HostPrefix}}
 }
 
 func (c *config) limited() bool { return c.ingress.Rate > 0 || c.egress.Rate > 0 }

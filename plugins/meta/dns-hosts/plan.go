@@ -39,7 +39,7 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 	var p engine.Plan
 	if a.Prev != nil {
 		store := zone.Default()
-		p.Ensure(served{desk: store.Desk(), mark: a.Mark(), netns: a.NetNS.Path(), capture: c.Capture, last: a.Last})
+		p.Ensure(served{socket: store.Socket(), mark: a.Mark(), netns: a.NetNS.Path(), capture: c.Capture, last: a.Last})
 		p.Own(zone.Entry{Store: store, Record: c.record(a), AnyServers: a.Checking && len(c.servers) == 0})
 	}
 	return p
@@ -92,7 +92,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // Warnings implements cni.Warner. ADD does without the daemon, as hosts files do;
 // but the container has no other server to ask.
 func (c *config) Warnings(context.Context) []string {
-	if err := control.Open(zone.Default().Desk()); err != nil {
+	if err := control.Probe(zone.Default().Socket()); err != nil {
 		return []string{"dns-hosts daemon: not running (" + err.Error() + "): containers find one another by hosts files alone, and no other names"}
 	}
 	return nil

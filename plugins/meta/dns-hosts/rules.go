@@ -20,7 +20,7 @@ type rules struct{ zone.Store }
 // Of implements engine.Scope.
 func (s rules) Of(ctx context.Context, m owner.Mark) ([]engine.Found, error) {
 	record, err := s.Read(m)
-	if err != nil || control.Open(s.Desk()) == nil {
+	if err != nil || control.Probe(s.Socket()) == nil {
 		return nil, nil //nolint:nilerr // who has no record is not served
 	}
 	marks, err := s.MarksOf(m.Container())

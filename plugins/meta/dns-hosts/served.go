@@ -16,7 +16,7 @@ import (
 // daemon, or with one that is busy, there is nothing to do: it finds the container by
 // itself.
 type served struct {
-	desk    string // the daemon's
+	socket  string // the daemon's
 	mark    owner.Mark
 	netns   string
 	capture bool
@@ -26,15 +26,15 @@ type served struct {
 // enough is how long ADD waits for the daemon.
 const enough = 100 * time.Millisecond
 
-// question is for the daemon: whom to serve, with or without capture, and where.
-func (s served) question() string {
+// request is for the daemon: whom to serve, with or without capture, and where.
+func (s served) request() string {
 	return fmt.Sprintf("serve %s %t %s", s.mark, s.capture, s.netns)
 }
 
 // Key implements engine.Resource.
 func (s served) Key() string { return "resolver of " + string(s.mark) }
 
-func (s served) String() string { return fmt.Sprintf("echo %s | nc -U %s", s.question(), s.desk) }
+func (s served) String() string { return fmt.Sprintf("echo %s | nc -U %s", s.request(), s.socket) }
 
 // Observe implements engine.Resource. CHECK does not ask for a daemon, which may
 // be away for a moment.
@@ -42,7 +42,7 @@ func (s served) Observe(context.Context) (engine.Diff, error) { return engine.Sa
 
 // Apply implements engine.Resource.
 func (s served) Apply(context.Context) error {
-	if call, err := control.Begin(s.desk, s.question(), enough); err == nil {
+	if call, err := control.Begin(s.socket, s.request(), enough); err == nil {
 		s.last(func() {
 			_, _ = call.Line()
 			call.End()

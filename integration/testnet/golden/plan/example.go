@@ -196,7 +196,7 @@ func (e example) result(t *testing.T) *current.Result {
 	bridge, _ := e.object(t, 0)["bridge"].(string)
 	mark := owner.Key{Network: e.list.Name, ContainerID: args.ContainerID, IfName: args.IfName}.Mark()
 	res.Interfaces = []*current.Interface{
-		{Name: bridge}, {Name: mark.Link("veth")}, {Name: args.IfName, Sandbox: args.Netns},
+		{Name: bridge}, {Name: mark.HostLink()}, {Name: args.IfName, Sandbox: args.Netns},
 	}
 	for _, ip := range res.IPs {
 		ip.Interface = current.Int(2)

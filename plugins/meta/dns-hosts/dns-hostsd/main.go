@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/dockyard-cni/dockyard/pkg/daemon"
 )
 
 func main() {
@@ -18,7 +20,7 @@ func main() {
 func command(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "daemon":
-		return daemon()
+		return daemon.Run(daemonLock, serve)
 	case len(args) > 0 && args[0] == "status":
 		return status(args[1:])
 	}

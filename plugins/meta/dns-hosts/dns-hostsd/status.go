@@ -19,11 +19,11 @@ const patience = 5 * time.Second
 // status prints what the daemon does, for people; with an argument "json" or
 // "metrics" for programs.
 func status(args []string) error {
-	question := "state"
+	request := "state"
 	if len(args) > 0 && args[0] == "metrics" {
-		question = "metrics"
+		request = "metrics"
 	}
-	answer, err := control.Ask(zone.Default().Desk(), question, patience)
+	answer, err := control.Ask(zone.Default().Socket(), request, patience)
 	if err != nil {
 		return fmt.Errorf("the daemon does not answer; is it running? %w", err)
 	}

@@ -26,9 +26,9 @@ const (
 	netnsLink  = "netns" // to where ip-netns(8) has links to the others
 )
 
-// furnish makes the files of a container that has these attachments. Records that
+// writeFiles makes the files of a container that has these attachments. Records that
 // have just been written are not read.
-func (s Store) furnish(container string, marks []owner.Mark, written ...Record) error {
+func (s Store) writeFiles(container string, marks []owner.Mark, written ...Record) error {
 	dir := s.container(container)
 	name := hostsName(networksOn(marks))
 	if !whole(s.hosts(name)) {
@@ -47,7 +47,7 @@ func (s Store) furnish(container string, marks []owner.Mark, written ...Record) 
 		return err
 	}
 	for _, ns := range netnsNames(records) {
-		if err := s.offer(container, ns); err != nil {
+		if err := s.linkForNetNS(container, ns); err != nil {
 			return err
 		}
 	}
@@ -126,9 +126,9 @@ func ResolvConf(records []Record) []byte {
 	return []byte(text)
 }
 
-// offer links the files of a container to where ip-netns(8) looks for those of
+// linkForNetNS links the files of a container to where ip-netns(8) looks for those of
 // the namespace of that name. A file that somebody else has put there stays.
-func (s Store) offer(container, ns string) error {
+func (s Store) linkForNetNS(container, ns string) error {
 	dir, own := filepath.Join(s.NetNS, ns), s.container(container)
 	if err := link(dir, filepath.Join(own, netnsLink), filepath.Join(own, fresh)); err != nil {
 		return err
@@ -145,31 +145,31 @@ func (s Store) offer(container, ns string) error {
 	return nil
 }
 
-// withdraw takes away what offer has made.
-func (s Store) withdraw(container, dir string) error {
+// unlinkForNetNS takes away what linkForNetNS has made.
+func (s Store) unlinkForNetNS(container, dir string) error {
 	var errs []error
 	for _, file := range []string{hostsFile, resolvFile} {
-		if s.offered(container, dir, file) {
+		if s.linkedForNetNS(container, dir, file) {
 			errs = append(errs, remove(filepath.Join(dir, file)))
 		}
 	}
 	return errors.Join(append(errs, removeEmpty(dir))...)
 }
 
-func (s Store) offered(container, dir, file string) bool {
+func (s Store) linkedForNetNS(container, dir, file string) bool {
 	target, err := os.Readlink(filepath.Join(dir, file))
 	return err == nil && target == filepath.Join(s.container(container), file)
 }
 
-// strip takes the files of a container away that has no attachment any more.
+// removeFiles takes the files of a container away that has no attachment any more.
 // Where the link to those for ip-netns(8) is lost, the namespace's name helps.
-func (s Store) strip(container, ns string) (err error) {
+func (s Store) removeFiles(container, ns string) (err error) {
 	dir, readErr := os.Readlink(filepath.Join(s.container(container), netnsLink))
 	if readErr != nil && ns != "" {
 		dir, readErr = filepath.Join(s.NetNS, ns), nil
 	}
 	if readErr == nil {
-		err = s.withdraw(container, dir)
+		err = s.unlinkForNetNS(container, dir)
 	}
 	for _, file := range []string{hostsFile, resolvFile, fresh, netnsLink} {
 		err = errors.Join(err, remove(filepath.Join(s.container(container), file)))
@@ -177,8 +177,8 @@ func (s Store) strip(container, ns string) (err error) {
 	return err
 }
 
-// observeDesk compares the files of a container that has these attachments.
-func (s Store) observeDesk(marks []owner.Mark) (engine.Diff, error) {
+// observeContainerFiles compares the files of a container that has these attachments.
+func (s Store) observeContainerFiles(marks []owner.Mark) (engine.Diff, error) {
 	dir := s.container(marks[0].Container())
 	target, err := os.Readlink(filepath.Join(dir, hostsFile))
 	if err != nil {
