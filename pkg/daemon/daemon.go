@@ -1,7 +1,7 @@
 // Package daemon is the frame of a daemon: one instance a host, signals, a loop that
-// reconciles soon after a change and now and then in any case, and a log in which a
-// problem stands once. Its control socket and what it watches are the packages
-// control and watch.
+// reconciles soon after a change and now and then in any case. Its control socket,
+// what it watches and how it logs problems are the packages control, watch and
+// faultlog.
 package daemon
 
 import (
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
 	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 )
 
@@ -48,7 +49,7 @@ type Loop struct {
 
 // Run runs the loop until ctx ends.
 func (l Loop) Run(ctx context.Context) {
-	problems := NewProblems(l.Log)
+	faults := faultlog.Log{Log: l.Log, Wrong: "not reconciled", Right: "reconciled"}
 	interval := time.NewTimer(0)
 	defer interval.Stop()
 	var settled <-chan time.Time
@@ -66,7 +67,7 @@ func (l Loop) Run(ctx context.Context) {
 			interval.Reset(l.Interval)
 		}
 		if err := l.Reconcile(ctx, all); ctx.Err() == nil {
-			problems.Report("reconcile", err)
+			faults.Tell(err)
 		}
 	}
 }

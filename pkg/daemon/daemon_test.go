@@ -6,69 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 )
-
-// D6: a problem that stays is one line, however often it is met.
-func TestD6ProblemIsLoggedOnce(t *testing.T) {
-	var out strings.Builder
-	now := time.Unix(0, 0)
-	p := NewProblems(slog.New(slog.NewTextHandler(&out, nil)))
-	p.now = func() time.Time { return now }
-	report := func(about, text string) {
-		var err error
-		if text != "" {
-			err = errors.New(text)
-		}
-		for range 100 {
-			p.Report(about, err)
-		}
-	}
-	lines := func(when string, want ...string) {
-		t.Helper()
-		got := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
-		out.Reset()
-		if got[0] == "" {
-			got = nil
-		}
-		if len(got) != len(want) {
-			t.Fatalf("%s: logged %q, want %q", when, got, want)
-		}
-		for i := range want {
-			if !strings.Contains(got[i], want[i]) {
-				t.Errorf("%s: logged %q, want %q", when, got[i], want[i])
-			}
-		}
-	}
-	report("store", "")
-	lines("nothing was ever wrong")
-	report("store", "no etcd")
-	report("names", "no etcd")
-	lines("it begins", `msg=store error="no etcd"`, `msg=names error="no etcd"`)
-	report("store", "")
-	report("store", "no etcd")
-	report("store", "no leader")
-	lines("it changes all the time")
-	now = now.Add(while)
-	report("store", "no etcd")
-	lines("it is the same again")
-	report("store", "no leader")
-	lines("it has changed", `msg=store error="no leader"`)
-	now = now.Add(while)
-	report("store", "")
-	lines("it is over", `msg="store: over"`)
-	p.Forget("store")
-	report("store", "no etcd")
-	lines("another one of that name", `msg=store error="no etcd"`)
-	if p.Forget("store"); len(p.known) != 1 {
-		t.Errorf("kept: %v", p.known)
-	}
-}
 
 // A signal ends the context, and Run returns what the daemon returns. Meanwhile there
 // is no second instance.

@@ -3,6 +3,8 @@
 package faultlog
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -41,4 +43,13 @@ func (l *Log) Tell(problem error) {
 		return
 	}
 	l.Log.Error(l.Wrong, "error", text)
+}
+
+// Some joins the first few of many problems, and counts the others; nil for none.
+func Some(problems []error) error {
+	const most = 5
+	if more := len(problems) - most; more > 0 {
+		problems = append(problems[:most:most], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(problems...)
 }

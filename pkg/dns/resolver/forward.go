@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
@@ -25,10 +27,11 @@ type forwarder struct {
 	host   *hostServers
 	cache  cache
 	flight singleflight.Group
-	log    *limitedLog
+	log    *slog.Logger
 
 	mu        sync.Mutex
 	upstreams map[upstreamKey]*upstream
+	nobody    faultlog.Log
 
 	hits, misses, failures atomic.Uint64
 	flying                 atomic.Int64
@@ -44,7 +47,8 @@ type upstreamKey struct {
 }
 
 func newForwarder(log *slog.Logger, resolvConf string) *forwarder {
-	return &forwarder{host: &hostServers{path: resolvConf}, log: newLimitedLog(log), upstreams: map[upstreamKey]*upstream{}}
+	return &forwarder{host: &hostServers{path: resolvConf}, log: log, upstreams: map[upstreamKey]*upstream{},
+		nobody: faultlog.Log{Log: log, Wrong: "other names are not found", Right: "there is a server to ask"}}
 }
 
 func keyOf(sc *scope, q *question) key {
@@ -69,13 +73,23 @@ func (f *forwarder) cached(sc *scope, q *question, b []byte, limit int) []byte {
 func (f *forwarder) ask(ctx context.Context, ns *netns.NS, p *pending) []byte {
 	k := keyOf(p.scope, &p.question)
 	text := fmt.Sprintf("%q %q %d %t %t", k.scope, k.name, k.qtype, k.do, k.cd)
-	shared := context.WithoutCancel(ctx) // it does not end with the client that happens to be the first
+	// What is asked from inside of a container ends before its namespace is closed; any
+	// other question does not end with the client that happens to be the first.
+	inside := len(p.scope.servers) > 0
+	shared := ctx
+	if !inside {
+		shared = context.WithoutCancel(ctx)
+	}
+	answered := f.flight.DoChan(text, func() (any, error) { return f.fetch(shared, ns, k, p) })
 	select {
-	case r := <-f.flight.DoChan(text, func() (any, error) { return f.fetch(shared, ns, k, p) }):
+	case r := <-answered:
 		if e, ok := r.Val.(*entry); ok && e != nil {
 			return e.answer(nil, &p.question, p.limit, time.Now())
 		}
 	case <-ctx.Done():
+		if inside {
+			<-answered
+		}
 	}
 	return p.refuse(nil, dns.RcodeServerFailure)
 }
@@ -92,9 +106,9 @@ func (f *forwarder) fetch(ctx context.Context, ns *netns.NS, k key, p *pending) 
 	}
 	servers, dial := f.serversOf(p.scope, ns)
 	answer, err := race(ctx, servers, dial, m)
+	f.told(err)
 	if answer == nil {
 		f.failures.Add(1)
-		f.log.warn("no answer", "container", p.scope.Records[0].Mark.Container(), "name", k.name, "error", err)
 		answer = new(dns.Msg).SetRcode(m, dns.RcodeServerFailure)
 	}
 	answer.Question = m.Question
@@ -103,6 +117,17 @@ func (f *forwarder) fetch(ctx context.Context, ns *netns.NS, k key, p *pending) 
 		f.cache.put(k, e)
 	}
 	return e, err
+}
+
+// told takes note of whether there was somebody to ask. How servers do they tell
+// themselves.
+func (f *forwarder) told(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !errors.Is(err, errNoServer) {
+		err = nil
+	}
+	f.nobody.Tell(err)
 }
 
 // newQuery is what other servers are asked.
@@ -135,7 +160,7 @@ func (f *forwarder) known(scope string, servers []netip.AddrPort) (out []*upstre
 	for _, addr := range servers {
 		k := upstreamKey{scope, addr}
 		if f.upstreams[k] == nil {
-			f.upstreams[k] = &upstream{addr: addr}
+			f.upstreams[k] = newUpstream(addr, f.log, scope)
 		}
 		out = append(out, f.upstreams[k])
 	}

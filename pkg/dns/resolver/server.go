@@ -52,12 +52,19 @@ func newServer(path string, out *forwarder) *server {
 }
 
 // open has the sockets there, and queries led to them; until start they wait. With
-// capture they are of both families, if the kernel has both.
-func (s *server) open(ctx context.Context, capture bool) (err error) {
+// capture they are of both families, if the kernel has both. The namespace must be that
+// of these records; with none, as before there is one, any but the host's. Once it is
+// open it is the same for good.
+func (s *server) open(ctx context.Context, capture bool, records []*zone.Record) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inode, err = s.ns.Inode(); err != nil {
 		return err
+	}
+	if s.scope.Load() == nil {
+		if err := verify(s.ns, netns.Host(), records); err != nil {
+			return err
+		}
 	}
 	return s.ns.Do(func() error {
 		if err := s.listen(ctx, capture); err != nil {
@@ -124,11 +131,11 @@ func (s *server) serve(k *sockets) {
 	s.wg.Go(func() { s.serveTCP(k) })
 }
 
-// in reports whether the server is in the namespace of that inode.
+// in reports whether the server is in the namespace of that inode, or in none yet.
 func (s *server) in(inode uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.inode == inode
+	return s.inode == inode || s.inode == 0
 }
 
 // rules lead the container's queries to the server, for a thread that is there.

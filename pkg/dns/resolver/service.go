@@ -7,6 +7,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -16,10 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
 	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
-	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // A Service serves all containers that a store has records of.
@@ -27,12 +28,14 @@ type Service struct {
 	store  zone.Store
 	reader *zone.Reader
 	out    *forwarder
-	log    *limitedLog
+	log    *slog.Logger
 
 	reconciling sync.Mutex // of what one Reconcile at a time uses
 	catalog     *zone.Catalog
 	lost        map[owner.Mark]loss // the records that went lately
 	failed      map[string]failure
+	// What is wrong with records, with those of other hosts, and with containers.
+	badRecords, badRemote, unserved faultlog.Log
 
 	mu         sync.Mutex         // of what follows; never held for long, as ADD waits for it
 	servers    map[string]*server // by container, as marks have it
@@ -43,6 +46,7 @@ type Service struct {
 type failure struct {
 	view *zone.View
 	at   time.Time
+	err  error
 }
 
 // A loss is a record that has gone, and since when.
@@ -62,9 +66,12 @@ const retry = 5 * time.Second
 // the path of the host's resolv.conf(5).
 func New(store zone.Store, resolvConf string, log *slog.Logger) *Service {
 	return &Service{
-		store: store, reader: store.Reader(), out: newForwarder(log, resolvConf), log: newLimitedLog(log),
+		store: store, reader: store.Reader(), out: newForwarder(log, resolvConf), log: log,
 		catalog: zone.NewCatalog(), servers: map[string]*server{}, failed: map[string]failure{},
-		lost: map[owner.Mark]loss{},
+		lost:       map[owner.Mark]loss{},
+		badRecords: faultlog.Log{Log: log, Wrong: "records are left out", Right: "no record is left out"},
+		badRemote:  faultlog.Log{Log: log, Wrong: "names of other hosts are left out", Right: "no name of another host is left out"},
+		unserved:   faultlog.Log{Log: log, Wrong: "containers are not served", Right: "all containers are served"},
 	}
 }
 
@@ -101,6 +108,11 @@ func (s *Service) Reconcile(ctx context.Context, changed ...string) error {
 			delete(s.failed, name)
 		}
 	}
+	var failures []error
+	for _, name := range slices.Sorted(maps.Keys(s.failed)) {
+		failures = append(failures, fmt.Errorf("%s: %w", name, s.failed[name].err))
+	}
+	s.unserved.Tell(faultlog.Some(failures))
 	for name, srv := range there {
 		if s.catalog.View(name) == nil && !s.preparedSince(round, srv) {
 			s.detach(ctx, name, srv)
@@ -122,9 +134,7 @@ func (s *Service) learn(found map[string][]*zone.Record, all bool) map[string]ui
 	if all {
 		maps.DeleteFunc(s.lost, func(_ owner.Mark, l loss) bool { return time.Since(l.at) > memory })
 		remote, err := s.reader.Remote()
-		if err != nil {
-			s.log.warn("names of other hosts", "error", err)
-		}
+		s.badRemote.Tell(err)
 		s.catalog.SetRemote(remote)
 	}
 	return inodes
@@ -214,9 +224,11 @@ func (s *Service) read(ctx context.Context, containers []string) (found map[stri
 				found[name] = nil
 			}
 		}
-	}
-	for m, err := range s.reader.Bad {
-		s.log.warn("no record", "mark", m, "error", err)
+		var bad []error
+		for _, m := range slices.Sorted(maps.Keys(s.reader.Bad)) {
+			bad = append(bad, fmt.Errorf("%s: %w", m, s.reader.Bad[m]))
+		}
+		s.badRecords.Tell(faultlog.Some(bad))
 	}
 	return found, wiped, nil
 }
@@ -225,9 +237,8 @@ func (s *Service) read(ctx context.Context, containers []string) (found map[stri
 // nobody answers at is not to be found. It returns the inode of that of the others.
 func living(records []*zone.Record) (out []*zone.Record, inode uint64) {
 	for _, r := range records {
-		var st unix.Stat_t
-		if unix.Stat(r.NetNS, &st) == nil {
-			out, inode = append(out, r), st.Ino
+		if i := r.Inode(); i != 0 {
+			out, inode = append(out, r), i
 		}
 	}
 	return out, inode
@@ -243,9 +254,8 @@ func (s *Service) serve(ctx context.Context, name string, v *zone.View) {
 		return
 	}
 	delete(s.failed, name)
-	if err := srv.open(ctx, v.Capture()); err != nil {
-		s.log.warn("cannot serve", "container", name, "error", err)
-		s.failed[name] = failure{v, time.Now()}
+	if err := srv.open(ctx, v.Capture(), v.Records); err != nil {
+		s.failed[name] = failure{v, time.Now(), err}
 		s.stop(name)
 		return
 	}
@@ -271,19 +281,17 @@ func (s *Service) server(name, path string) *server {
 // they stay, with or without a record.
 func (s *Service) Prepare(ctx context.Context, m owner.Mark, netns string, capture bool) (done func(), err error) {
 	name := m.Container()
+	var st unix.Stat_t
+	if err := unix.Stat(netns, &st); err != nil {
+		return nil, err
+	}
 	srv := s.server(name, netns)
-	if srv.scope.Load() != nil {
-		var st unix.Stat_t
-		if err := unix.Stat(netns, &st); err != nil {
-			return nil, err
-		}
-		if !srv.in(st.Ino) { // it was one of the same name
-			s.stop(name)
-			srv = s.server(name, netns)
-		}
+	if !srv.in(st.Ino) { // it was one of the same name
+		s.stop(name)
+		srv = s.server(name, netns)
 	}
 	s.adding(srv, 1)
-	if err := srv.open(ctx, capture); err != nil {
+	if err := srv.open(ctx, capture, nil); err != nil {
 		s.adding(srv, -1)
 		return nil, err
 	}
@@ -313,7 +321,7 @@ func (s *Service) stop(name string) {
 // detach ends the server of a container that may live on: its rules go.
 func (s *Service) detach(ctx context.Context, name string, srv *server) {
 	if err := srv.withdraw(context.WithoutCancel(ctx)); err != nil {
-		s.log.warn("cannot remove rules", "container", name, "error", err)
+		s.log.Warn("cannot remove rules", "container", name, "error", err)
 	}
 	s.stop(name)
 }
@@ -330,21 +338,9 @@ func (s *Service) restore(ctx context.Context, found map[string][]*zone.Record) 
 		}
 		err := (zone.Entry{Store: s.store, Record: *l.record}).Apply(ctx)
 		if err != nil && !errors.Is(err, engine.ErrExists) {
-			s.log.warn("cannot restore", "mark", m, "error", err)
+			s.log.Warn("cannot restore", "mark", m, "error", err)
 		}
 	}
-}
-
-// attached reports whether the interface of a record still has its addresses.
-func attached(r *zone.Record) bool {
-	ns := netns.At(r.NetNS)
-	defer ns.Close()
-	has := false
-	err := ns.Do(func() (err error) {
-		has, err = hasAddrs(r)
-		return err
-	})
-	return err == nil && has
 }
 
 // Close ends all servers, and leaves the rules: the next daemon makes them its.

@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/integration/testnet"
 	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
@@ -56,6 +58,8 @@ func (w *town) container(i int) {
 	name := fmt.Sprintf("c%d", i)
 	w.h.Container(name)
 	w.h.Run("ip", "-n", name, "link", "set", "lo", "up")
+	w.h.Run("ip", "-n", name, "link", "add", "eth0", "type", "bridge")
+	w.h.Run("ip", "-n", name, "addr", "add", fmt.Sprintf("10.0.0.%d/24", i), "dev", "eth0")
 }
 
 func (w *town) attach(i int) {
@@ -195,12 +199,17 @@ func TestReconcileAt(t *testing.T) {
 	served("a record is gone", "c0", "c1")
 	w.container(3)
 	reconcile(w.h.Path("c3"))
-	served("the namespace is there again", "c0", "c1", "c3")
+	served("another namespace has the path", "c0", "c1")
+	w.detach(3)
+	w.attach(3)
+	reconcile(dir(3))
+	served("the container is attached again", "c0", "c1", "c3")
 	if got := w.ask(3, "c0.", "udp"); got != "10.0.0.0" {
 		t.Errorf("c3 asks for c0: %q", got)
 	}
-	w.h.Run("ip", "-n", "c1", "link", "add", "eth0", "type", "bridge")
-	w.h.Run("ip", "-n", "c1", "addr", "add", "10.0.0.1/24", "dev", "eth0")
+	for _, gone := range []string{"c0", "c2", "c3"} {
+		w.h.Run("ip", "-n", gone, "link", "del", "eth0")
+	}
 	for _, seen := range []string{dir(0), dir(1)} { // before the directory itself goes
 		if err := os.RemoveAll(seen); err != nil {
 			t.Fatal(err)
@@ -265,8 +274,9 @@ func TestPreparedInVain(t *testing.T) {
 	})
 }
 
-// A new namespace under an old path is another container; a container that is
-// attached again has its rules again, whoever took them away.
+// A new namespace under an old path is another container, which is served when it is
+// attached; a container that is attached again has its rules again, whoever took them
+// away.
 func TestReplaced(t *testing.T) {
 	w := newTown(t)
 	w.container(1)
@@ -274,6 +284,10 @@ func TestReplaced(t *testing.T) {
 	w.reconcile()
 	w.h.DeleteContainer("c1")
 	w.container(1)
+	w.reconcile()
+	w.untouched("c1", "in a namespace that nobody has attached")
+	w.detach(1)
+	w.attach(1)
 	w.reconcile()
 	if got := w.ask(1, "c1.", "udp"); got != "10.0.0.1" {
 		t.Errorf("in the new namespace: %q", got)
@@ -287,6 +301,91 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// untouched fails if the service has sockets or rules in a namespace; "" is the host's.
+func (w *town) untouched(container, when string) {
+	w.Helper()
+	look := func() {
+		if out := w.h.Run("ss", "-Hlntu") + w.h.Run("nft", "list", "tables"); strings.Contains(out, "127.0.0.11") || strings.Contains(out, "dockyard-dns") {
+			w.Errorf("%s: %s", when, out)
+		}
+	}
+	if container == "" {
+		look()
+	} else {
+		w.h.In(container, look)
+	}
+}
+
+// A3: a container was killed, nobody called DEL, and its path leads to the host's
+// namespace by now, as that of a process does whose number is used again, or to another
+// container's. Neither is served, whether the daemon was there before or comes after,
+// whether the record tells the inode or is of an earlier version; not for an ADD; and
+// names of the container are gone.
+func TestA3PathOfAnother(t *testing.T) {
+	for _, version := range []string{"with the inode", "of an earlier version", "with an inode that is used again"} {
+		for _, other := range []string{"the host", "another container"} {
+			for _, daemon := range []string{"the same daemon", "another daemon"} {
+				t.Run(version+", "+other+", "+daemon, func(t *testing.T) { pathOfAnother(t, version, other, daemon) })
+			}
+		}
+	}
+}
+
+func pathOfAnother(t *testing.T, version, other, daemon string) {
+	w := newTown(t)
+	w.container(1)
+	w.container(2)
+	w.container(3) // who asks
+	w.attach(3)
+	path := filepath.Join(w.h.Dir(), "path")
+	lead := func(to string) {
+		t.Helper()
+		_ = os.Remove(path)
+		if err := os.Symlink(to, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	target := map[string]string{"the host": "/proc/thread-self/ns/net", "another container": w.h.Path("c2")}[other]
+	lead(w.h.Path("c1"))
+	e := w.entry(1)
+	e.Record.NetNS = path
+	if version == "with an inode that is used again" {
+		var st unix.Stat_t
+		if err := unix.Stat(target, &st); err != nil {
+			t.Fatal(err)
+		}
+		e.NetNSInode = st.Ino
+		lead(target)
+	}
+	if err := e.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if version == "of an earlier version" {
+		w.h.Run("sed", "-i", `s/"netnsInode":[0-9]*,//`, filepath.Join(w.store.Containers(), "c1", "net@eth0"))
+	}
+	w.reconcile()
+	if daemon == "another daemon" {
+		w.service.Close()
+	}
+	lead(target)
+	if daemon == "another daemon" {
+		w.service = New(w.store, "/nonexistent", silent())
+		t.Cleanup(w.service.Close)
+	}
+	w.reconcile()
+	w.untouched("", "in the host")
+	w.untouched("c2", "in another container")
+	if out := w.ask(3, "c1.", "udp"); out != "" && (version == "with the inode" || other == "the host") {
+		t.Errorf("the name of the dead container leads to %q", out)
+	}
+	if other == "the host" {
+		if _, err := w.service.Prepare(t.Context(), "net/new/eth0", path, true); err == nil {
+			t.Error("the host's namespace is prepared")
+		}
+		w.untouched("", "prepared")
+	}
+}
+
 // A server that is dead or mute does not make who asks wait until it is given up,
 // and is asked last from then on; where nobody answers, that ends in time.
 func TestRace(t *testing.T) {
@@ -295,9 +394,9 @@ func TestRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	mute := &upstream{addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
-	good := &upstream{addr: goodServer(t)}
-	dead := &upstream{addr: netip.MustParseAddrPort("127.0.0.1:1")}
+	mute := newUpstream(c.LocalAddr().(*net.UDPAddr).AddrPort(), silent(), "")
+	good := newUpstream(goodServer(t), silent(), "")
+	dead := newUpstream(netip.MustParseAddrPort("127.0.0.1:1"), silent(), "")
 	m := new(dns.Msg).SetQuestion("x.example.", dns.TypeA)
 	dial := (&net.Dialer{}).DialContext
 	for _, x := range []struct {
@@ -401,4 +500,38 @@ func (w *town) burst(n int) map[uint16]int {
 		w.Error(err)
 	}
 	return got
+}
+
+// D6: records and containers that are wrong, and stay so, are a line each, not one each
+// time that they are looked at; no more are servers that do not answer.
+func TestD6ProblemsAreLoggedOnce(t *testing.T) {
+	var out strings.Builder
+	w := newTown(t)
+	w.service = New(w.store, "/nonexistent", slog.New(slog.NewTextHandler(&out, nil)))
+	t.Cleanup(w.service.Close)
+	w.container(1)
+	w.attach(1)
+	w.container(2)
+	w.attach(2)
+	w.h.Run("ip", "-n", "c2", "link", "del", "eth0")
+	bad := filepath.Join(w.store.Containers(), "c1", "net@eth9")
+	if err := os.WriteFile(bad, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		w.service.failed = map[string]failure{} // as if it were time to try again
+		w.reconcile()
+		w.ask(1, "other.example.", "udp")
+	}
+	if n := strings.Count(out.String(), "\n"); n != 3 {
+		t.Errorf("logged %d lines, want 3:\n%s", n, out.String())
+	}
+	if err := os.Remove(bad); err != nil {
+		t.Fatal(err)
+	}
+	w.detach(2)
+	w.reconcile()
+	if n := strings.Count(out.String(), "\n"); n != 5 {
+		t.Errorf("logged %d lines when all was well again, want 5:\n%s", n, out.String())
+	}
 }

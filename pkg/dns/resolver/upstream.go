@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
 )
 
 // An upstream is a server that is asked what no zone knows, and how it has done.
@@ -24,6 +27,21 @@ type upstream struct {
 	failures int           // since the last answer
 	failed   time.Time
 	asked    uint64
+	mute     faultlog.Log
+}
+
+// tolerated is how many times in a row a server may leave us without an answer before
+// that is said.
+const tolerated = 3
+
+// newUpstream returns a server that is to be asked for a container; "" for all.
+func newUpstream(addr netip.AddrPort, log *slog.Logger, scope string) *upstream {
+	if scope != "" {
+		log = log.With("container", scope)
+	}
+	return &upstream{addr: addr, mute: faultlog.Log{
+		Log: log, Wrong: fmt.Sprintf("server %s does not answer", addr), Right: fmt.Sprintf("server %s answers", addr),
+	}}
 }
 
 // How several servers are asked: the next one when the first does not answer
@@ -155,12 +173,15 @@ func (u *upstream) note(err error, took time.Duration) {
 	switch {
 	case err == nil:
 		u.failures = 0
+		u.mute.Tell(nil)
 		if u.rtt == 0 {
 			u.rtt = took
 		}
 		u.rtt += (took - u.rtt) / 8
 	case took >= minStagger || !errors.Is(err, context.Canceled):
-		u.failures++
+		if u.failures++; u.failures == tolerated {
+			u.mute.Tell(err)
+		}
 		u.failed = time.Now()
 	}
 }

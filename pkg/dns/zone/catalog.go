@@ -112,18 +112,18 @@ type View struct {
 	domains []string
 }
 
-// Forwards reports whether the container may ask for names outside: it is on
-// some network that is not internal.
-func (v *View) Forwards() bool {
+// Outside reports whether the container may ask for names outside: it is on some
+// network that is not internal.
+func (v *View) Outside() bool {
 	return slices.ContainsFunc(v.Records, func(r *Record) bool { return !r.Internal })
 }
 
-// Servers are the servers that were named for the container or its networks;
-// none: those of the host.
+// Servers are the servers that were named for the container or its networks, and that
+// it may reach; none: those of the host, if it may ask outside.
 func (v *View) Servers() (out []netip.AddrPort) {
 	for _, r := range v.Records {
-		for _, s := range r.Servers {
-			if !r.Internal && !slices.Contains(out, s) {
+		for _, s := range r.asks() {
+			if !slices.Contains(out, s) {
 				out = append(out, s)
 			}
 		}

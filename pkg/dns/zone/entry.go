@@ -62,6 +62,13 @@ func (e Entry) Observe(context.Context) (engine.Diff, error) {
 	if e.AnyServers {
 		want.Servers = found.Servers
 	}
+	if inode := inodeOf(e.Record.NetNS); !found.In(inode) {
+		return engine.Diff(fmt.Sprintf("%s is of namespace %d, but %s is %d", e.path(e.Mark), found.NetNSInode, e.Record.NetNS, inode)), nil
+	}
+	want.NetNSInode = found.NetNSInode
+	if found.Subnets == nil { // an earlier version's
+		want.Subnets = nil
+	}
 	if !bytes.Equal((Entry{Record: found}).encode(), (Entry{Record: want}).encode()) {
 		return engine.Diff(fmt.Sprintf("%s is not as ADD wrote it", e.path(e.Mark))), nil
 	}
@@ -117,6 +124,9 @@ func (e Entry) Apply(ctx context.Context) error {
 	}
 	if err = os.MkdirAll(e.container(e.Mark.Container()), 0o755); err != nil {
 		return err
+	}
+	if e.NetNSInode == 0 {
+		e.NetNSInode = inodeOf(e.Record.NetNS)
 	}
 	if err = write(e.path(e.Mark), e.encode(), 0o600); err != nil {
 		return err

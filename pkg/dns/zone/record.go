@@ -9,17 +9,25 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
 
 // A Record is what an attachment tells its networks. It is a file of JSON.
 type Record struct {
-	Mark        owner.Mark   `json:"mark"`
-	Network     string       `json:"network"`
-	ContainerID string       `json:"containerID"`
-	NetNS       string       `json:"netns"` // path of the container's namespace
-	Addrs       []netip.Addr `json:"addresses"`
+	Mark        owner.Mark `json:"mark"`
+	Network     string     `json:"network"`
+	ContainerID string     `json:"containerID"`
+	NetNS       string     `json:"netns"` // path of the container's namespace
+	// NetNSInode is the inode number that the namespace had at ADD; 0 in records of
+	// earlier versions. The path alone may lead to another one by now, as that of a
+	// process does whose number is used again.
+	NetNSInode uint64       `json:"netnsInode,omitempty"`
+	Addrs      []netip.Addr `json:"addresses"`
 	// Names are in lower case; the first is the container's own, which PTR gives.
 	Names []string `json:"names"`
 	// Domain is a second name of the network, "" for none: what is below it is
@@ -30,8 +38,10 @@ type Record struct {
 
 	// Servers answer what the zone does not know; none: those of the host.
 	Servers []netip.AddrPort `json:"servers,omitempty"`
-	// Internal networks ask nobody else.
-	Internal bool `json:"internal,omitempty"`
+	// Internal networks ask nobody else, but for those Servers that are on them: in one
+	// of Subnets.
+	Internal bool           `json:"internal,omitempty"`
+	Subnets  []netip.Prefix `json:"subnets,omitempty"`
 	// Capture leads all queries of the container to the resolver, whatever
 	// server they are for.
 	Capture bool `json:"capture,omitempty"`
@@ -70,11 +80,21 @@ func ParseRecord(data []byte) (Record, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("record: %w", err)
 	}
-	return r, r.judge()
+	r.leaveOutReserved()
+	return r, r.validate()
 }
 
-func (r *Record) judge() error {
-	if err := r.judgeNames(); err != nil {
+// leaveOutReserved takes names out that earlier versions, and other hosts, may have
+// written.
+func (r *Record) leaveOutReserved() {
+	r.Names = slices.DeleteFunc(r.Names, func(n string) bool { return reserved(strings.ToLower(n)) })
+	if reserved(strings.ToLower(r.Domain)) {
+		r.Domain = ""
+	}
+}
+
+func (r *Record) validate() error {
+	if err := r.validateNames(); err != nil {
 		return err
 	}
 	if !r.Mark.Valid() || !r.Mark.OnNetwork(r.Network) {
@@ -94,7 +114,7 @@ func (r *Record) judge() error {
 	return nil
 }
 
-func (r *Record) judgeNames() error {
+func (r *Record) validateNames() error {
 	names := r.Names
 	if r.Domain != "" {
 		names = append(names[:len(names):len(names)], r.Domain)
@@ -112,6 +132,37 @@ func (r *Record) judgeNames() error {
 	return nil
 }
 
+// In reports whether the namespace with an inode number may be the container's.
+func (r *Record) In(inode uint64) bool { return r.NetNSInode == 0 || r.NetNSInode == inode }
+
+// asks are the servers that may be asked by way of the network.
+func (r *Record) asks() (out []netip.AddrPort) {
+	for _, s := range r.Servers {
+		if !r.Internal || slices.ContainsFunc(r.Subnets, func(p netip.Prefix) bool { return p.Contains(s.Addr()) }) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Inode returns the inode number of the container's namespace, 0 if that is gone: its
+// path leads nowhere, to another namespace than at ADD, or to the host's.
+func (r *Record) Inode() uint64 {
+	inode := inodeOf(r.NetNS)
+	if !r.In(inode) || inode == inodeOf("/proc/thread-self/ns/net") {
+		return 0
+	}
+	return inode
+}
+
+func inodeOf(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
 // qualified returns the names by which peers find the record: each as it is,
 // and below the network's name and domain.
 func (r *Record) qualified() []string {
@@ -119,8 +170,8 @@ func (r *Record) qualified() []string {
 	for _, n := range r.Names {
 		out = append(out, n)
 		for _, d := range r.domains() {
-			if len(n)+1+len(d) <= maxName {
-				out = append(out, n+"."+d)
+			if below, err := ParseName(n + "." + d); err == nil {
+				out = append(out, below)
 			}
 		}
 	}

@@ -99,10 +99,13 @@ func remove(path string) error {
 	return nil
 }
 
-// write makes a file appear whole or not at all.
+// write makes a file appear whole or not at all, with its mode whatever the umask.
 func write(path string, data []byte, mode fs.FileMode) error {
 	temp := filepath.Join(filepath.Dir(path), fresh)
 	err := os.WriteFile(temp, data, mode)
+	if err == nil {
+		err = os.Chmod(temp, mode)
+	}
 	if err == nil {
 		err = os.Rename(temp, path)
 	}

@@ -115,11 +115,12 @@ func newHost(records []*Record) *host {
 
 // canonical is the name that PTR and SRV give: the container's own, on the network.
 func (r *Record) canonical() string {
-	name := r.Names[0]
-	if d := r.domains(); len(d) > 0 && len(name)+1+len(d[0]) <= maxName {
-		name += "." + d[0]
+	if d := r.domains(); len(d) > 0 {
+		if name, err := ParseName(r.Names[0] + "." + d[0]); err == nil {
+			return name
+		}
 	}
-	return name
+	return r.Names[0]
 }
 
 // host is what a name leads to, nil for nothing.

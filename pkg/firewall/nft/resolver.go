@@ -93,6 +93,18 @@ func (r Resolver) conn() (c *nftables.Conn, done func(), err error) {
 	}, nil
 }
 
+// Exists reports whether the table is there, whatever is in it: the container's root may
+// have filled it, so its rules are not listed.
+func (r Resolver) Exists() (bool, error) {
+	c, done, err := r.conn()
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	_, err = c.ListTableOfFamily(resolverTable, nftables.TableFamilyINet)
+	return err == nil, absent(err)
+}
+
 // Observe implements engine.Resource.
 func (r Resolver) Observe(context.Context) (engine.Diff, error) {
 	c, done, err := r.conn()

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -109,12 +108,8 @@ func (e *Exchange) judge(others map[netip.Addr][]string) map[netip.Addr][]zone.R
 			remote[host] = append(remote[host], r)
 		}
 	}
-	const most = 5
-	if more := len(refused) - most; more > 0 {
-		refused = append(refused[:most], fmt.Errorf("and %d more", more))
-	}
 	e.refused.Log, e.refused.Wrong, e.refused.Right = e.Log.With("network", e.Network), "names left out", "no names are left out"
-	e.refused.Tell(errors.Join(refused...))
+	e.refused.Tell(faultlog.Some(refused))
 	return remote
 }
 
@@ -129,7 +124,7 @@ func (e *Exchange) own(reader *zone.Reader) (map[string]string, error) {
 		if !r.Mark.OnNetwork(e.Network) {
 			continue
 		}
-		if _, err := os.Stat(r.NetNS); err != nil {
+		if r.Inode() == 0 {
 			continue // nobody answers there
 		}
 		data, err := json.Marshal(r.Public())

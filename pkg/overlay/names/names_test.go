@@ -67,7 +67,7 @@ func TestExchange(t *testing.T) {
 		`{"mark":"net/d/eth0","network":"net","names":["two lines\n"]}`,
 		`garbage`,
 	}}}
-	for _, one := range []zone.Entry{entry(ours, "here", "/proc/self/ns/net"), entry(ours, "gone", "/nowhere"), entry(theirs, "there", "/proc/self/ns/net")} {
+	for _, one := range []zone.Entry{entry(ours, "here", t.TempDir()), entry(ours, "gone", "/nowhere"), entry(ours, "host", "/proc/self/ns/net"), entry(theirs, "there", t.TempDir())} {
 		if err := one.Apply(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestExchange(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.Containers(), "here", "net@eth0")); err != nil {
 		t.Fatal(err)
 	}
-	if err := entry(ours, "new", "/proc/self/ns/net").Apply(t.Context()); err != nil {
+	if err := entry(ours, "new", t.TempDir()).Apply(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for own = b.hear(t); !slices.Equal(slices.Collect(maps.Keys(own)), []string{"new/eth0"}); {

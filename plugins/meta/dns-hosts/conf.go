@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -46,6 +47,7 @@ type config struct {
 
 	names    []string // of all sources but the bundle, in the order of their rank
 	named    bool     // by somebody, not only by the container's ID
+	leftOut  []string // names that the runtime gave and that are none in DNS
 	services []zone.Service
 	servers  []netip.AddrPort
 	search   []string
@@ -59,7 +61,7 @@ type service struct {
 }
 
 // portMapping is what SRV needs of an element of runtimeConfig.portMappings,
-// which is judged by portmap.
+// which portmap validates.
 type portMapping struct {
 	ContainerPort int    `json:"containerPort"`
 	Protocol      string `json:"protocol"`
@@ -91,28 +93,24 @@ func (c *config) Validate(r *cni.Request, rep *conf.Report) {
 }
 
 // validateNames collects the names. What a runtime says of the one container
-// ranks above what the network's configuration says, for PTR gives the first.
+// ranks above what the network's configuration says, for PTR gives the first. Runtimes
+// take names that DNS does not: those are left out, and the container starts.
 func (c *config) validateNames(r *cni.Request, rep *conf.Report) {
-	c.add("args.cni.name", c.Args.CNI.Name, rep)
-	c.add("CNI_ARGS K8S_POD_NAME", r.Args["K8S_POD_NAME"], rep)
-	c.add("containerName", c.ContainerName, rep)
+	c.addGiven("args.cni.name", c.Args.CNI.Name)
+	c.addGiven("CNI_ARGS K8S_POD_NAME", r.Args["K8S_POD_NAME"])
+	if c.ContainerName != "" {
+		c.add(c.name("containerName", c.ContainerName, rep))
+	}
 	c.named = len(c.names) > 0
-	c.add("CNI_ARGS NERDCTL_CNI_DHCP_HOSTNAME", r.Args["NERDCTL_CNI_DHCP_HOSTNAME"], rep)
-	for _, list := range []struct {
-		path  string
-		names []string
-	}{
-		{"runtimeConfig.aliases", c.runtimeAliases(r, rep)},
-		{"args.cni.aliases", c.Args.CNI.Aliases},
-		{"aliases", c.Aliases},
-	} {
-		for i, alias := range list.names {
-			path := conf.Index(list.path, i)
-			if alias == "" {
-				rep.Bad(path, alias, zone.NameWanted)
-			}
-			c.add(path, alias, rep)
-		}
+	c.addGiven("CNI_ARGS NERDCTL_CNI_DHCP_HOSTNAME", r.Args["NERDCTL_CNI_DHCP_HOSTNAME"])
+	for i, alias := range c.runtimeAliases(r, rep) {
+		c.addGiven(conf.Index("runtimeConfig.aliases", i), alias)
+	}
+	for i, alias := range c.Args.CNI.Aliases {
+		c.addGiven(conf.Index("args.cni.aliases", i), alias)
+	}
+	for i, alias := range c.Aliases {
+		c.add(c.name(conf.Index("aliases", i), alias, rep))
 	}
 }
 
@@ -135,7 +133,7 @@ func (c *config) runtimeAliases(r *cni.Request, rep *conf.Report) (aliases []str
 	return byNetwork[r.Name]
 }
 
-// name judges one name, and returns it as it is kept.
+// name validates a name of the configuration, and returns it as it is kept.
 func (c *config) name(path, text string, rep *conf.Report) string {
 	name, err := zone.ParseName(text)
 	if err != nil {
@@ -144,11 +142,18 @@ func (c *config) name(path, text string, rep *conf.Report) string {
 	return name
 }
 
-func (c *config) add(path, text string, rep *conf.Report) {
-	if text == "" {
-		return
+// addGiven adds a name that a runtime gives, if there is one.
+func (c *config) addGiven(path, text string) {
+	name, err := zone.ParseName(text)
+	if err != nil && text != "" {
+		c.leftOut = append(c.leftOut, fmt.Sprintf("%s: %.80q is left out of DNS and hosts files, want %s", path, text, zone.NameWanted))
 	}
-	if name := c.name(path, text, rep); name != "" && !slices.Contains(c.names, name) {
+	c.add(name)
+}
+
+// add adds a name that is not there yet.
+func (c *config) add(name string) {
+	if name != "" && !slices.Contains(c.names, name) {
 		c.names = append(c.names, name)
 	}
 }
@@ -187,7 +192,7 @@ func (c *config) addPublished(m portMapping) {
 	}
 }
 
-// validateResolver judges whom to ask what the zone does not know, and what goes
+// validateResolver collects whom to ask what the zone does not know, and what goes
 // into resolv.conf. The runtime's word for the one container counts before that
 // for the network.
 func (c *config) validateResolver(rep *conf.Report) {
@@ -196,9 +201,9 @@ func (c *config) validateResolver(rep *conf.Report) {
 		path  string
 		addrs []string
 	}{{"runtimeConfig.dns.servers", own.Servers}, {"dns.nameservers", c.DNS.Nameservers}} {
-		judged := c.judgeServers(list.path, list.addrs, rep)
+		parsed := c.parseServers(list.path, list.addrs, rep)
 		if len(c.servers) == 0 {
-			c.servers = judged
+			c.servers = parsed
 		}
 	}
 	c.search = c.words("runtimeConfig.dns.searches", own.Searches, rep)
@@ -217,7 +222,7 @@ func (c *config) validateResolver(rep *conf.Report) {
 	}
 }
 
-func (c *config) judgeServers(path string, addrs []string, rep *conf.Report) (out []netip.AddrPort) {
+func (c *config) parseServers(path string, addrs []string, rep *conf.Report) (out []netip.AddrPort) {
 	for i, text := range addrs {
 		server, err := netip.ParseAddrPort(text)
 		if err != nil {

@@ -21,8 +21,12 @@ func scopes(r *cni.Request) []engine.Scope {
 }
 
 // Resolve implements cni.Resolver: a runtime that passes no name has it in the
-// container's bundle.
+// container's bundle. ADD says which names are left out.
 func (c *config) Resolve(ctx context.Context, a *cni.Attachment) error {
+	if !a.Checking && a.Prev != nil {
+		a.Warn(c.leftOut...)
+		c.leftOut = nil
+	}
 	if c.named || a.Owner.ContainerID == "" {
 		return ctx.Err()
 	}
@@ -53,27 +57,31 @@ func (c *config) record(a *cni.Attachment) zone.Record {
 		Search: c.search, Options: c.options, Unique: c.UniqueNames,
 	}
 	if len(r.Servers) == 0 {
-		r.Servers = c.judgeServers("", a.Prev.DNS.Nameservers, &conf.Report{})
+		r.Servers = c.parseServers("", a.Prev.DNS.Nameservers, &conf.Report{})
 	}
 	if c.NetNSFiles {
 		r.NetNSName = netnsName(a.NetNS.Path())
 	}
 	for _, ip := range a.IPs {
 		r.Addrs = append(r.Addrs, ip.Prefix.Addr())
+		if c.Internal {
+			r.Subnets = append(r.Subnets, ip.Prefix.Masked())
+		}
 	}
 	return r
 }
 
-// allNames ends with the short ID, as Docker has it. Where that is no name, and
-// there is no other, it is the mark's hash.
+// allNames ends with the short ID, as Docker has it. Where that is no name it is the
+// mark's hash, which may look like an address, if it is of digits alone.
 func (c *config) allNames(a *cni.Attachment) []string {
-	names := slices.Clone(c.names)
-	short, err := zone.ParseName(zone.ShortID(a.Owner.ContainerID))
-	if err != nil {
-		short = a.Mark().Hash()[:12]
-	}
-	if !slices.Contains(names, short) {
-		names = append(names, short)
+	names, hash := slices.Clone(c.names), a.Mark().Hash()
+	for _, id := range []string{zone.ShortID(a.Owner.ContainerID), hash[:12], "c" + hash[:11]} {
+		if id, err := zone.ParseName(id); err == nil {
+			if !slices.Contains(names, id) {
+				names = append(names, id)
+			}
+			break
+		}
 	}
 	return names
 }

@@ -18,7 +18,7 @@ import (
 type rules struct{ zone.Store }
 
 // Of implements engine.Scope.
-func (s rules) Of(ctx context.Context, m owner.Mark) ([]engine.Found, error) {
+func (s rules) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
 	record, err := s.Read(m)
 	if err != nil || control.Probe(s.Socket()) == nil {
 		return nil, nil //nolint:nilerr // who has no record is not served
@@ -28,11 +28,12 @@ func (s rules) Of(ctx context.Context, m owner.Mark) ([]engine.Found, error) {
 		return nil, err
 	}
 	ns := netns.At(record.NetNS)
-	if own, err := ns.Same(netns.Host()); err != nil || own {
+	inode, err := ns.Inode()
+	if own, ownErr := ns.Same(netns.Host()); errors.Join(err, ownErr) != nil || own || !record.In(inode) {
 		return nil, nil //nolint:nilerr // gone, and the rules with it
 	}
 	r := nft.Resolver{NS: ns}
-	if diff, err := r.Observe(ctx); err != nil || diff == engine.Absent {
+	if there, err := r.Exists(); err != nil || !there {
 		return nil, err
 	}
 	return []engine.Found{{Mark: m, Resource: r}}, nil
