@@ -24,6 +24,7 @@ var laws = []struct {
 	{"8 any interleaving", walk},
 	{"9 killed during ADD", killDuringAdd},
 	{"9 killed during DEL", killDuringDel},
+	{"10 a plugin that stands twice", standTwice},
 }
 
 // lawful are the examples that are held to the laws: all, or with -short three that

@@ -82,6 +82,9 @@ func (h *Host) Network(conflist []byte, dirs ...string) (*Network, error) {
 	return &Network{Name: list.Name, h: h, bin: dirs, list: list}, nil
 }
 
+// Dirs are where the plugins are found.
+func (n *Network) Dirs() []string { return n.bin }
+
 // Types lists the plugins of the network.
 func (n *Network) Types() []string {
 	var out []string

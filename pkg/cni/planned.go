@@ -155,7 +155,7 @@ func (p Planned) addLink(ctx context.Context, r *Request, c Config, linker Linke
 	if err != nil {
 		undo, cancel := engine.Undo(ctx)
 		defer cancel()
-		return nil, errors.Join(err, engine.Release(undo, p.Scopes(r), r.Mark()))
+		return nil, errors.Join(err, engine.Release(undo, p.Scopes(r), r.Mark(), r.Warn))
 	}
 	return newResult(a, links), nil
 }
@@ -171,9 +171,10 @@ func (r *Request) needsPrev() error {
 	return Errorf(CodeConfig, "prevResult: missing, want the result of an earlier plugin; put %q after one that makes the interface", r.Type)
 }
 
-// addChained adjusts what an earlier plugin made. What is left of an attachment
-// of the same name is a dead one's: had it been alive, the plugin that makes
-// the interface would have refused.
+// addChained adjusts what an earlier plugin made. What is there of the same mark
+// was made by the same plugin earlier in the list, and stays, or is left of a dead
+// attachment: had that been alive, the plugin that makes the interface would have
+// refused.
 func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current.Result, error) {
 	if r.Prev == nil {
 		return nil, r.needsPrev()
@@ -189,10 +190,7 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err := engine.Apply(ctx, shared); err != nil {
 		return nil, err
 	}
-	if err := engine.Release(ctx, p.Scopes(r), r.Mark()); err != nil {
-		return nil, err
-	}
-	if err := engine.Apply(ctx, own); err != nil {
+	if err := p.applyOwn(ctx, r, own); err != nil {
 		return nil, err
 	}
 	rep, ok := c.(Reporter)
@@ -238,13 +236,19 @@ func (p Planned) Check(ctx context.Context, r *Request) error {
 // lease goes last, so that no address is given out again while rules name it. What
 // a signal ends is to be done again, as any DEL that failed.
 func (p Planned) Del(ctx context.Context, r *Request) error {
-	err := engine.Release(ctx, p.Scopes(r), r.Mark())
+	err := engine.Release(ctx, p.Scopes(r), r.Mark(), r.Warn)
+	if !p.makes() {
+		err = errors.Join(err, r.forget())
+	}
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.del(ctx) }))
 }
 
 // GC implements Verbs.
 func (p Planned) GC(ctx context.Context, r *Request) error {
-	err := engine.Prune(ctx, p.Scopes(r), r.Keep)
+	err := engine.Prune(ctx, p.Scopes(r), r.Keep, r.Warn)
+	if !p.makes() {
+		err = errors.Join(err, r.forgetInvalid())
+	}
 	return errors.Join(err, p.delegate(r, func(i ipam) error { return i.gc(ctx) }))
 }
 
@@ -285,8 +289,14 @@ func (p Planned) status(ctx context.Context, r *Request) error {
 }
 
 func (p Planned) delegate(r *Request, call func(ipam) error) error {
-	if _, makes := p.New().(Linker); !makes {
+	if !p.makes() {
 		return nil
 	}
 	return call(r.ipam())
+}
+
+// makes reports whether the plugin makes the interface; else it is a chained one.
+func (p Planned) makes() bool {
+	_, makes := p.New().(Linker)
+	return makes
 }

@@ -44,6 +44,22 @@ type Resource interface {
 	Remove(context.Context) error
 }
 
+// A Joiner is an owned Resource of a plugin that may stand more than once in a list.
+// Where Apply finds the object, an earlier plugin of the list has made it: Join adds
+// to it what is missing, or returns an error that wraps ErrExists where the object is
+// not the suite's. What Join adds is removed with the object.
+type Joiner interface {
+	Resource
+	Join(context.Context) error
+}
+
+// A RestoreError is returned by Remove where the object is gone, but something that
+// was changed for it cannot be put back as it was.
+type RestoreError struct{ Err error }
+
+func (e *RestoreError) Error() string { return "cannot restore the former values: " + e.Err.Error() }
+func (e *RestoreError) Unwrap() error { return e.Err }
+
 // A Diff says in a few words how an object is not as wanted ("mtu 1500, want 1450").
 type Diff string
 
@@ -168,8 +184,13 @@ func Apply(ctx context.Context, p Plan) error {
 		} else if err = s.Apply(ctx); err != nil {
 			err = fmt.Errorf("%s: %w", brief(s), err)
 		}
-		if s.Role == Own && !errors.Is(err, ErrExists) {
+		switch j, joins := s.Resource.(Joiner); {
+		case s.Role == Own && !errors.Is(err, ErrExists):
 			made = append(made, s.Resource) // also when half made
+		case joins && errors.Is(err, ErrExists):
+			if err = j.Join(ctx); err != nil {
+				err = fmt.Errorf("%s: %w", brief(s), err)
+			}
 		}
 		if err != nil {
 			return errors.Join(err, undo(ctx, made))
@@ -181,7 +202,7 @@ func Apply(ctx context.Context, p Plan) error {
 func undo(ctx context.Context, made []Resource) error {
 	ctx, cancel := Undo(ctx)
 	defer cancel()
-	return remove(ctx, made)
+	return remove(ctx, made, nil)
 }
 
 // Check returns every difference between the host and p.
@@ -228,18 +249,19 @@ type Scope interface {
 }
 
 // Release removes what the scopes find of one attachment, last scope first. It
-// goes on past failures.
-func Release(ctx context.Context, scopes []Scope, m owner.Mark) error {
-	return prune(ctx, scopes, func(s Scope) ([]Found, error) { return s.Of(ctx, m) }, nil)
+// goes on past failures. A RestoreError is none: to try again would not help, and a
+// container that cannot be deleted for it would be worse. It goes to warn.
+func Release(ctx context.Context, scopes []Scope, m owner.Mark, warn func(...string)) error {
+	return prune(ctx, scopes, func(s Scope) ([]Found, error) { return s.Of(ctx, m) }, nil, warn)
 }
 
 // Prune removes what the scopes find of any attachment and keep refuses. It
-// goes on past failures.
-func Prune(ctx context.Context, scopes []Scope, keep func(owner.Mark) bool) error {
-	return prune(ctx, scopes, func(s Scope) ([]Found, error) { return s.All(ctx) }, keep)
+// goes on past failures, as Release does.
+func Prune(ctx context.Context, scopes []Scope, keep func(owner.Mark) bool, warn func(...string)) error {
+	return prune(ctx, scopes, func(s Scope) ([]Found, error) { return s.All(ctx) }, keep, warn)
 }
 
-func prune(ctx context.Context, scopes []Scope, find func(Scope) ([]Found, error), keep func(owner.Mark) bool) error {
+func prune(ctx context.Context, scopes []Scope, find func(Scope) ([]Found, error), keep func(owner.Mark) bool, warn func(...string)) error {
 	var errs []error
 	var gone []Resource
 	for _, scope := range scopes {
@@ -251,7 +273,7 @@ func prune(ctx context.Context, scopes []Scope, find func(Scope) ([]Found, error
 			}
 		}
 	}
-	return errors.Join(append(errs, remove(ctx, gone))...)
+	return errors.Join(append(errs, remove(ctx, gone, warn))...)
 }
 
 func observe(ctx context.Context, s Step) error {
@@ -275,12 +297,19 @@ func brief(s fmt.Stringer) string {
 	return first
 }
 
-func remove(ctx context.Context, rs []Resource) error {
+func remove(ctx context.Context, rs []Resource, warn func(...string)) error {
 	var errs []error
 	for _, r := range slices.Backward(rs) {
-		if err := r.Remove(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("removing %s: %w", brief(r), err))
+		err := r.Remove(ctx)
+		if err == nil {
+			continue
 		}
+		err = fmt.Errorf("removing %s: %w", brief(r), err)
+		if lost := new(RestoreError); warn != nil && errors.As(err, &lost) {
+			warn(err.Error())
+			continue
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

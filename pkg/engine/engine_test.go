@@ -298,21 +298,21 @@ func scopes(w *world) []Scope {
 
 func TestReleaseGoesOn(t *testing.T) {
 	w := newWorld()
-	err := Release(t.Context(), scopes(w), "m1")
+	err := Release(t.Context(), scopes(w), "m1", nil)
 	if want := []string{"remove m1:rule", "remove m1:link"}; !slices.Equal(w.done, want) {
 		t.Errorf("did %q, want %q: the last scope first", w.done, want)
 	}
 	if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "removing make m1:rule: busy") {
 		t.Errorf("error %v, want both failures", err)
 	}
-	if err := Release(t.Context(), scopes(w)[1:], "nobody"); err != nil {
+	if err := Release(t.Context(), scopes(w)[1:], "nobody", nil); err != nil {
 		t.Errorf("nothing to release: %v", err)
 	}
 }
 
 func TestPruneKeeps(t *testing.T) {
 	w := newWorld()
-	err := Prune(t.Context(), scopes(w), func(m owner.Mark) bool { return m == "m1" })
+	err := Prune(t.Context(), scopes(w), func(m owner.Mark) bool { return m == "m1" }, nil)
 	if want := []string{"remove m3:rule", "remove m2:link"}; !slices.Equal(w.done, want) {
 		t.Errorf("did %q, want %q", w.done, want)
 	}

@@ -131,11 +131,11 @@ func change(ctx context.Context, missing, extra []Resource) error {
 			errs = append(errs, fmt.Errorf("%s: %w", r, err))
 		}
 	}
-	return errors.Join(append(errs, remove(ctx, extra))...)
+	return errors.Join(append(errs, remove(ctx, extra, nil))...)
 }
 
 // Remove implements Resource.
 func (s Set) Remove(ctx context.Context) error {
 	found, err := s.List(ctx)
-	return errors.Join(err, remove(ctx, found))
+	return errors.Join(err, remove(ctx, found, nil))
 }

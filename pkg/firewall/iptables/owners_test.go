@@ -75,7 +75,7 @@ func TestIndependent(t *testing.T) {
 	one, two := made("eth0", "80"), made("eth1", "81")
 	applied(t, append(one, two...)...)
 	for i, plugin := range []string{"portmap", "bridge"} {
-		if err := engine.Release(ctx, []engine.Scope{Scope(plugin)}, mark("eth0")); err != nil {
+		if err := engine.Release(ctx, []engine.Scope{Scope(plugin)}, mark("eth0"), nil); err != nil {
 			t.Fatal(err)
 		}
 		if diff := observed(t, one[i]); diff != engine.Absent {
@@ -112,7 +112,7 @@ func TestScope(t *testing.T) {
 			t.Errorf("%s: of another: %v, %v", name, of, err)
 		}
 	}
-	if err := engine.Prune(ctx, scopes, func(m owner.Mark) bool { return m == mark("eth0") }); err != nil {
+	if err := engine.Prune(ctx, scopes, func(m owner.Mark) bool { return m == mark("eth0") }, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []int{1, 1, 0, 0} {
@@ -120,7 +120,7 @@ func TestScope(t *testing.T) {
 			t.Errorf("%v, %v; want %d", found, err, want)
 		}
 		if i == 1 {
-			if err := engine.Prune(ctx, scopes, nil); err != nil {
+			if err := engine.Prune(ctx, scopes, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -93,7 +94,27 @@ func orUnset[T any](v *T) string {
 	return fmt.Sprint(*v)
 }
 
-// Set changes a link.
+// Except returns s without what other has of the same value.
+func (s Settings) Except(other Settings) Settings {
+	if s.MAC == other.MAC {
+		s.MAC = ""
+	}
+	if s.MTU == other.MTU {
+		s.MTU = 0
+	}
+	if orUnset(s.TxQLen) == orUnset(other.TxQLen) {
+		s.TxQLen = nil
+	}
+	if orUnset(s.Promisc) == orUnset(other.Promisc) {
+		s.Promisc = nil
+	}
+	if orUnset(s.AllMulti) == orUnset(other.AllMulti) {
+		s.AllMulti = nil
+	}
+	return s
+}
+
+// Set changes a link. It goes on past failures.
 func (s Settings) Set(ns *netns.NS, name string) error {
 	h, l, err := MustFind(ns, name)
 	if err != nil {
@@ -105,6 +126,7 @@ func (s Settings) Set(ns *netns.NS, name string) error {
 			return err
 		}
 	}
+	var errs []error
 	for _, change := range []struct {
 		wanted bool
 		words  string
@@ -120,10 +142,10 @@ func (s Settings) Set(ns *netns.NS, name string) error {
 			continue
 		}
 		if err := change.set(); err != nil {
-			return fmt.Errorf("%s: %w", change.words, err)
+			errs = append(errs, fmt.Errorf("%s: %w", change.words, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func setFlag(want *bool, l netlink.Link, on, off func(netlink.Link) error) error {

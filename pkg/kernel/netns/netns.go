@@ -117,6 +117,40 @@ func (n *NS) stat() (st unix.Stat_t, err error) {
 	return st, n.use(func(fd int) error { return unix.Fstat(fd, &st) })
 }
 
+// Identity names a link of the namespace as no other link is named until the host
+// boots, in whatever namespace: by the numbers of both, and by the cookie of the
+// namespace, as its inode is given again. (Kernels before 5.14 have no cookies.)
+// Where there is no such link, it names the namespace.
+func (n *NS) Identity(link string) (string, error) {
+	inode, err := n.Inode()
+	if err != nil {
+		return "", err
+	}
+	var index uint32
+	var cookie uint64
+	err = n.Do(func() error {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd) //nolint:errcheck // nothing was sent
+		if cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+			return fmt.Errorf("cookie of netns %s: %w", n.path, err)
+		}
+		request, err := unix.NewIfreq(link)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", link, err)
+		}
+		if err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("link %s: %w", link, err)
+		} else if err == nil {
+			index = request.Uint32()
+		}
+		return nil
+	})
+	return fmt.Sprintf("%d %d %d", inode, cookie, index), err
+}
+
 // use has f use the descriptor of the namespace, which stays open meanwhile.
 func (n *NS) use(f func(fd int) error) error {
 	if err := n.Open(); err != nil {

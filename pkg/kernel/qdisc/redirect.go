@@ -78,6 +78,15 @@ func (r Redirect) Apply(context.Context) error {
 	return nil
 }
 
+// Join implements engine.Joiner: there is one way for all that a container sends.
+func (r Redirect) Join(ctx context.Context) error {
+	diff, err := r.Observe(ctx)
+	if err == nil && diff != engine.Same {
+		err = fmt.Errorf("qdisc %w", engine.ErrExists)
+	}
+	return err
+}
+
 // Remove implements engine.Resource.
 func (r Redirect) Remove(context.Context) error {
 	return remove(r.Link, func(l netlink.Link) netlink.Qdisc { return r.ingress(l) })

@@ -3,10 +3,12 @@
 package qdisc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -41,8 +43,13 @@ func (t TBF) String() string {
 }
 
 // rootHandle is by what our root qdiscs are known, so that nobody else's is
-// ever removed.
-const rootHandle = 0xd0c << 16
+// ever removed. A limit that is added stands within the one before it, under the next
+// handle: both hold.
+const (
+	rootHandle = 0xd0c << 16
+	nextHandle = 1 << 16
+	maxLimits  = 16
+)
 
 // qdisc is the kernel's form: bytes, and the time that a burst takes at the rate
 // in ticks. What does not fit is cut to what does: the burst of kubelet, 2^32-1
@@ -74,21 +81,57 @@ func (t TBF) Observe(context.Context) (engine.Diff, error) {
 	return t.observe(h, l)
 }
 
-func (l Limit) observe(h *netlink.Handle, on netlink.Link) (engine.Diff, error) {
+// limits returns our qdiscs of a link, from the root inwards.
+func limits(h *netlink.Handle, on netlink.Link) (out []*netlink.Tbf, err error) {
 	all, err := netns.Dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(on) })
 	if err != nil {
-		return engine.Same, err
+		return nil, err
 	}
-	want := l.qdisc(on.Attrs().Index, on.Attrs().MTU)
 	for _, q := range all {
-		if found, ok := q.(*netlink.Tbf); ok && found.Handle == want.Handle {
-			return engine.First(
-				engine.Differ("rate", found.Rate, want.Rate),
-				engine.Differ("limit", found.Limit, want.Limit),
-				engine.Differ("burst", found.Buffer, want.Buffer)), nil
+		if found, ok := q.(*netlink.Tbf); ok && found.Handle >= rootHandle && found.Handle < rootHandle+maxLimits*nextHandle {
+			out = append(out, found)
 		}
 	}
-	return engine.Absent, nil
+	slices.SortFunc(out, func(a, b *netlink.Tbf) int { return cmp.Compare(a.Handle, b.Handle) })
+	if len(out) > 0 && out[0].Handle != rootHandle {
+		return nil, nil
+	}
+	return out, nil
+}
+
+// observe looks for the limit among those that the link has, and otherwise says how
+// the last of them differs.
+func (l Limit) observe(h *netlink.Handle, on netlink.Link) (engine.Diff, error) {
+	all, err := limits(h, on)
+	diff := engine.Absent
+	want := l.qdisc(on.Attrs().Index, on.Attrs().MTU)
+	for _, found := range all {
+		diff = engine.First(
+			engine.Differ("rate", found.Rate, want.Rate),
+			engine.Differ("limit", found.Limit, want.Limit),
+			engine.Differ("burst", found.Buffer, want.Buffer))
+		if diff == engine.Same {
+			break
+		}
+	}
+	return diff, err
+}
+
+// join adds the limit to those that a link has.
+func (l Limit) join(h *netlink.Handle, on netlink.Link) error {
+	if diff, err := l.observe(h, on); err != nil || diff == engine.Same {
+		return err
+	}
+	all, err := limits(h, on)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("qdisc %w", engine.ErrExists) // somebody else's
+	}
+	last, inner := all[len(all)-1], l.qdisc(on.Attrs().Index, on.Attrs().MTU)
+	inner.Parent, inner.Handle = last.Handle|1, last.Handle+nextHandle
+	return addQdisc(h, inner)
 }
 
 // Apply fails if the link has a root qdisc that is not the kernel's own.
@@ -98,6 +141,15 @@ func (t TBF) Apply(context.Context) error {
 		return err
 	}
 	return addQdisc(h, t.qdisc(l.Attrs().Index, l.Attrs().MTU))
+}
+
+// Join implements engine.Joiner.
+func (t TBF) Join(context.Context) error {
+	h, l, err := link.MustFind(netns.Host(), t.Link)
+	if err != nil {
+		return err
+	}
+	return t.join(h, l)
 }
 
 func addQdisc(h *netlink.Handle, q netlink.Qdisc) error {
@@ -180,6 +232,18 @@ func (i IFB) Apply(context.Context) error {
 		return fmt.Errorf("alias: %w", err)
 	}
 	return addQdisc(h, i.qdisc(ifb.Index, attrs.MTU))
+}
+
+// Join implements engine.Joiner.
+func (i IFB) Join(context.Context) error {
+	h, l, err := link.MustFind(netns.Host(), i.Name)
+	if err != nil {
+		return err
+	}
+	if l.Type() != "ifb" || l.Attrs().Alias != string(i.Mark) {
+		return fmt.Errorf("%s %w", i.Name, engine.ErrExists)
+	}
+	return i.join(h, l)
 }
 
 // Remove implements engine.Resource.

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
@@ -20,6 +23,23 @@ type Value struct {
 // Normal is the value with single spaces between its words, as the kernel prints
 // a tab where people type a space.
 func (v Value) Normal() string { return strings.Join(strings.Fields(v.Value), " ") }
+
+// Equal reports whether the kernel, which prints found, has the value: it prints
+// addresses and numbers in one form, and takes others.
+func (v Value) Equal(found string) bool {
+	return slices.EqualFunc(strings.Fields(v.Value), strings.Fields(found), func(a, b string) bool {
+		if a == b {
+			return true
+		}
+		if x, err := netip.ParseAddr(a); err == nil {
+			y, err := netip.ParseAddr(b)
+			return err == nil && x == y
+		}
+		x, errA := strconv.ParseInt(a, 0, 64)
+		y, errB := strconv.ParseInt(b, 0, 64)
+		return errA == nil && errB == nil && x == y
+	})
+}
 
 // Read returns what a namespace has of these settings, normal. What the kernel
 // does not let anybody read is left out.
@@ -42,22 +62,36 @@ func Read(ns *netns.NS, values []Value) (found []Value, err error) {
 	return found, err
 }
 
-// Write sets them in order.
-func Write(ns *netns.NS, values []Value) error { return each(ns, values, nil) }
+// Write sets them in order. It goes on past failures.
+func Write(ns *netns.NS, values []Value) error { return each(ns, values, Value.write) }
 
-// Restore sets those that are still there, whatever becomes of the others.
-func Restore(ns *netns.NS, values []Value) error { return each(ns, values, fs.ErrNotExist) }
+// Restore sets those that are there and differ, some of which may be read-only. It
+// goes on past failures.
+func Restore(ns *netns.NS, values []Value) error {
+	return each(ns, values, func(v Value) error {
+		found, err := os.ReadFile(root + v.Name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && v.Equal(string(found)) {
+			return nil
+		}
+		return v.write()
+	})
+}
 
-func each(ns *netns.NS, values []Value, except error) error {
+func (v Value) write() error {
+	if err := os.WriteFile(root+v.Name, []byte(v.Value), 0); err != nil {
+		return fmt.Errorf("sysctl %s=%s: %w", v.Name, v.Value, err)
+	}
+	return nil
+}
+
+func each(ns *netns.NS, values []Value, f func(Value) error) error {
 	if len(values) == 0 {
 		return nil
 	}
 	return ns.Do(func() error {
 		var errs []error
 		for _, v := range values {
-			if err := os.WriteFile(root+v.Name, []byte(v.Value), 0); err != nil && (except == nil || !errors.Is(err, except)) {
-				errs = append(errs, fmt.Errorf("sysctl %s=%s: %w", v.Name, v.Value, err))
-			}
+			errs = append(errs, f(v))
 		}
 		return errors.Join(errs...)
 	})

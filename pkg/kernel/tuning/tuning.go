@@ -1,5 +1,5 @@
 // Package tuning changes settings of a container's interface and namespace, and
-// remembers in a file what they were, so that they can be given back.
+// remembers in a file what they were, so that they can be restored.
 package tuning
 
 import (
@@ -23,7 +23,8 @@ import (
 )
 
 // A Tuning is the settings of one attachment. Its file in Dir, named after the
-// mark, holds the old values; it is what the attachment owns.
+// mark, holds the old values; it is what the attachment owns. A plugin that stands
+// more than once in a list has a file each time, with what it has found.
 type Tuning struct {
 	Dir  string
 	Mark owner.Mark
@@ -31,6 +32,8 @@ type Tuning struct {
 	Link string
 	link.Settings
 	Sysctls []sysctl.Value // in the order in which they are set
+
+	after int // how many files of the mark were there before this one
 }
 
 // saved is the content of a file: the reference plugin's keys, and which link
@@ -46,7 +49,13 @@ type saved struct {
 	Sysctls []sysctl.Value `json:"sysctl,omitempty"`
 }
 
-func (t Tuning) file() string { return filepath.Join(t.Dir, t.Mark.Hash()+".json") }
+func (t Tuning) file() string {
+	name := t.Mark.Hash()
+	if t.after > 0 {
+		name += fmt.Sprintf("-%d", t.after+1)
+	}
+	return filepath.Join(t.Dir, name+".json")
+}
 
 // Key implements engine.Resource.
 func (t Tuning) Key() string { return "tuning " + t.file() }
@@ -54,7 +63,7 @@ func (t Tuning) Key() string { return "tuning " + t.file() }
 func (t Tuning) String() string {
 	var commands []string
 	if !t.Any() && t.Sysctls == nil {
-		return "give back old values in " + t.file()
+		return "the old values in " + t.file()
 	}
 	if t.Any() {
 		commands = append(commands, fmt.Sprintf("ip %slink set %s%s", t.NS, t.Link, t.Settings))
@@ -70,6 +79,10 @@ func (t Tuning) Observe(context.Context) (engine.Diff, error) {
 	if _, err := os.Stat(t.file()); err != nil {
 		return engine.Absent, missing(err)
 	}
+	t, err := t.lasting()
+	if err != nil {
+		return engine.Same, err
+	}
 	now, err := t.now()
 	if err != nil {
 		return engine.Same, err
@@ -77,11 +90,46 @@ func (t Tuning) Observe(context.Context) (engine.Diff, error) {
 	diff := t.Differs(now.Settings)
 	for _, v := range t.Sysctls {
 		i := slices.IndexFunc(now.Sysctls, func(n sysctl.Value) bool { return n.Name == v.Name })
-		if i >= 0 { // what cannot be read is not compared
+		if i >= 0 && !v.Equal(now.Sysctls[i].Value) { // what cannot be read is not compared
 			diff = engine.First(diff, engine.Differ(v.Name, now.Sysctls[i].Value, v.Normal()))
 		}
 	}
 	return diff, nil
+}
+
+// lasting is t without what a later one of the list has found as t had set it, and has
+// changed.
+func (t Tuning) lasting() (Tuning, error) {
+	for later, found, err := t.next(); found || err != nil; later, found, err = later.next() {
+		if err != nil {
+			return t, err
+		}
+		data, err := os.ReadFile(later.file())
+		if err != nil {
+			return t, err
+		}
+		var old saved
+		if json.Unmarshal(data, &old) == nil {
+			t = t.except(old)
+		}
+	}
+	return t, nil
+}
+
+// next is the Tuning whose file comes after, and whether there is one.
+func (t Tuning) next() (Tuning, bool, error) {
+	t.after++
+	_, err := os.Stat(t.file())
+	return t, err == nil, missing(err)
+}
+
+// except is t without the values of s.
+func (t Tuning) except(s saved) Tuning {
+	t.Settings = t.Settings.Except(s.Settings)
+	t.Sysctls = slices.DeleteFunc(slices.Clone(t.Sysctls), func(v sysctl.Value) bool {
+		return slices.ContainsFunc(s.Sysctls, func(o sysctl.Value) bool { return o.Name == v.Name && v.Equal(o.Value) })
+	})
+	return t
 }
 
 // now looks at all that t sets.
@@ -109,10 +157,39 @@ func (t Tuning) Apply(context.Context) error {
 	if err := t.save(now); err != nil {
 		return err
 	}
+	return t.set()
+}
+
+func (t Tuning) set() error {
 	if err := sysctl.Write(t.NS, t.Sysctls); err != nil {
 		return err
 	}
 	return t.Set(t.NS, t.Link)
+}
+
+// Join implements engine.Joiner: it changes what is not as wanted yet.
+func (t Tuning) Join(ctx context.Context) error {
+	now, err := t.now()
+	if err != nil {
+		return err
+	}
+	if t = t.except(now); !t.Any() && len(t.Sysctls) == 0 {
+		return nil
+	}
+	if now, err = t.now(); err != nil {
+		return err
+	}
+	for err = engine.ErrExists; errors.Is(err, engine.ErrExists); {
+		t.after++
+		err = t.save(now)
+	}
+	if err != nil {
+		return err
+	}
+	if err = t.set(); err != nil {
+		err = errors.Join(err, t.Remove(ctx))
+	}
+	return err
 }
 
 func (t Tuning) save(s saved) error {
@@ -141,22 +218,22 @@ func (t Tuning) save(s saved) error {
 	return nil
 }
 
-// Remove gives the old values back, if the link is still there, and removes the
-// file.
+// Remove restores the old values, if the link is still there, and removes the file,
+// also where the values cannot be restored.
 func (t Tuning) Remove(context.Context) error {
 	data, err := os.ReadFile(t.file())
 	if err != nil {
 		return missing(err)
 	}
 	var old saved
-	// A file that is damaged gives nothing back, and must not keep the
-	// container from going.
-	if json.Unmarshal(data, &old) == nil {
-		if err := old.restore(netns.At(old.Path)); err != nil {
-			return fmt.Errorf("give back old values: %w", err)
-		}
+	lost := json.Unmarshal(data, &old)
+	if lost == nil {
+		lost = old.restore(netns.At(old.Path))
 	}
-	return missing(os.Remove(t.file()))
+	if err = missing(os.Remove(t.file())); err == nil && lost != nil {
+		err = &engine.RestoreError{Err: lost}
+	}
+	return err
 }
 
 // restore does nothing in another namespace, or to another link, than the values
@@ -168,12 +245,9 @@ func (s saved) restore(ns *netns.NS) error {
 	if inode, err := ns.Inode(); err != nil || inode != s.NetNS {
 		return err
 	}
-	_, index, err := s.Found(ns, s.Link)
-	if err != nil {
-		return err
-	}
-	if index == s.Index {
-		err = s.Set(ns, s.Link)
+	found, index, err := s.Found(ns, s.Link)
+	if changed := s.Settings.Except(found); err == nil && index == s.Index && changed.Any() {
+		err = changed.Set(ns, s.Link)
 	}
 	slices.Reverse(s.Sysctls)
 	return errors.Join(err, sysctl.Restore(ns, s.Sysctls))
@@ -190,27 +264,32 @@ func missing(err error) error {
 type Scope struct{ Dir string }
 
 // Of implements engine.Scope.
-func (s Scope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
-	t := Tuning{Dir: s.Dir, Mark: m}
-	if _, err := os.Stat(t.file()); err != nil {
-		return nil, missing(err)
+func (s Scope) Of(_ context.Context, m owner.Mark) (all []engine.Found, err error) {
+	t, found, err := Tuning{Dir: s.Dir, Mark: m, after: -1}.next()
+	for err == nil && (found || t.after == 0) { // the first may be missing alone
+		if found {
+			all = append(all, engine.Found{Mark: m, Resource: t})
+		}
+		t, found, err = t.next()
 	}
-	return []engine.Found{{Mark: m, Resource: t}}, nil
+	return all, err
 }
 
 // All implements engine.Scope.
-func (s Scope) All(context.Context) ([]engine.Found, error) {
+func (s Scope) All(ctx context.Context) (out []engine.Found, err error) {
 	paths, err := filepath.Glob(filepath.Join(s.Dir, "*.json"))
 	if err != nil {
 		return nil, err
 	}
-	var out []engine.Found
+	var errs []error
 	for _, path := range paths {
 		data, _ := os.ReadFile(path) // gone meanwhile: no JSON
-		var found saved
-		if json.Unmarshal(data, &found) == nil && found.Mark.Valid() && found.Mark.Hash()+".json" == filepath.Base(path) {
-			out = append(out, engine.Found{Mark: found.Mark, Resource: Tuning{Dir: s.Dir, Mark: found.Mark}})
+		var of saved
+		if json.Unmarshal(data, &of) == nil && of.Mark.Valid() && of.Mark.Hash()+".json" == filepath.Base(path) {
+			found, err := s.Of(ctx, of.Mark)
+			errs = append(errs, err)
+			out = append(out, found...)
 		}
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }

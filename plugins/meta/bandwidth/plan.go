@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
@@ -50,7 +51,8 @@ func ifb(a *cni.Attachment) string { return a.Mark().Link(prefix) }
 
 // Report implements cni.Reporter.
 func (c *config) Report(a *cni.Attachment, res *current.Result) {
-	if c.egress.Rate > 0 {
+	reported := slices.ContainsFunc(res.Interfaces, func(i *current.Interface) bool { return i.Name == ifb(a) })
+	if c.egress.Rate > 0 && !reported {
 		res.Interfaces = append(res.Interfaces, &current.Interface{Name: ifb(a), Mac: a.Mark().MAC().String()})
 	}
 }
