@@ -100,6 +100,18 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 	}
 }
 
+// TestUnfinished has an ADD killed just before it had made another index, with one
+// there that is good enough for DEL.
+func TestUnfinished(t *testing.T) {
+	n := newNetwork(t, pool("10.1.0.0/29", "10.1.0.1", "10.1.0.6"))
+	n.gives("c1", "10.1.0.2")
+	n.write(".dockyard/index.new", "half of an ind")
+	n.del("c1")
+	if _, err := os.Stat(n.path(".dockyard/index.new")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after DEL, what an ADD had not finished: %v", err)
+	}
+}
+
 // TestNoise writes noise over the index. Whatever it says then, the directory
 // decides, and nothing hangs.
 func TestNoise(t *testing.T) {

@@ -158,19 +158,22 @@ func (x *index) close() {
 	}
 }
 
+// unfinished is the suffix of an index that is being made.
+const unfinished = ".new"
+
 // save writes an index that was made in memory, whole or not at all, and goes
 // on with the file.
 func (x *index) save(path string) error {
 	x.putHeader()
-	f, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path+unfinished, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	if _, err = f.Write(x.file.(memory)); err == nil {
-		err = os.Rename(path+".new", path)
+		err = os.Rename(path+unfinished, path)
 	}
 	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(path+".new"))
+		return errors.Join(err, f.Close(), os.Remove(path+unfinished))
 	}
 	x.file = f
 	return nil

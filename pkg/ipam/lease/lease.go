@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -156,6 +157,8 @@ func (s *Store) Release(k owner.Key) error {
 	if err != nil {
 		return err
 	}
+	// What an ADD had begun that was killed; if it stays it does no harm.
+	_ = os.Remove(s.dir.own("index") + unfinished)
 	return s.drop(addrs)
 }
 
