@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds every plugin, and cnitool, into bin/: static, stripped, reproducible.
+# Builds every plugin, the programs of cmd, and cnitool, into bin/: static, stripped, reproducible.
 #
 #   VERSION=v1.2.3  what VERSION and the plugins' usage text report
 #   GOARCH=arm64    cross-builds
@@ -25,24 +25,24 @@ if ! [[ $VERSION =~ ^v[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$ ]]; then
     exit 1
 fi
 
-plugins=()
-for main in plugins/*/*/main.go plugins/*/*/*/main.go; do
-    [[ -e $main ]] && plugins+=("./$(dirname "$main")")
+mains=()
+for main in plugins/*/*/main.go plugins/*/*/*/main.go cmd/*/main.go; do
+    [[ -e $main ]] && mains+=("./$(dirname "$main")")
 done
 
 export CGO_ENABLED=0 GOOS=linux
 flags=(-trimpath -buildvcs=false)
 mkdir -p "$OUT"
-if ((${#plugins[@]})); then
+if ((${#mains[@]})); then
     go build "${flags[@]}" -o "$OUT/" \
         -ldflags "-s -w -buildid= -X github.com/dockyard-cni/dockyard/pkg/cni.Version=$VERSION" \
-        "${plugins[@]}"
+        "${mains[@]}"
 fi
 go build "${flags[@]}" -o "$OUT/cnitool" -ldflags "-s -w -buildid=" \
     github.com/containernetworking/cni/cnitool
 
 echo "built $VERSION for linux/$(go env GOARCH):"
-for plugin in "${plugins[@]}" cnitool; do
-    file=$OUT/$(basename "$plugin")
+for main in "${mains[@]}" cnitool; do
+    file=$OUT/$(basename "$main")
     printf '  %-16s %9d bytes\n' "$file" "$(stat -c %s "$file")"
 done

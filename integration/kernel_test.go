@@ -49,7 +49,7 @@ func needs(t testing.TB, conflist []byte) (features []testnet.Feature) {
 var kernelLine = regexp.MustCompile(`(?m)^# kernel: (.*)$`)
 
 // scenarios are the scripts that run under this kernel.
-func scenarios(t testing.TB) (paths []string) {
+func scenarios(t *testing.T) (paths []string) {
 	t.Helper()
 	all, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(all) == 0 {

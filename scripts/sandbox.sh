@@ -40,6 +40,9 @@ inside() {
     mount -t tmpfs tmpfs /var/lib/cni
     mount -t tmpfs tmpfs /etc/netns
     ip link set lo up
+    # Tests write and sync many small files; what is built is too large for memory.
+    mount -t tmpfs tmpfs /var/tmp
+    export TMPDIR=/var/tmp GOTMPDIR=${GOTMPDIR:-${TMPDIR:-/tmp}}
 
     local before after status=0
     before=$(traces)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -69,8 +70,9 @@ var leave struct {
 // that is emulated and so slower by ten times and more.
 func Emulated() bool { return left != "" }
 
-// Here reports whether the test of that name runs under this kernel.
-func Here(t testing.TB, name string, needs ...Feature) bool {
+// Here reports whether the test of that name runs under this kernel. Where it can be
+// left to none it is a subtest that fails, unless others were asked for with -run.
+func Here(t *testing.T, name string, needs ...Feature) bool {
 	t.Helper()
 	if Emulated() {
 		if !slices.Contains(leftNames(), name) {
@@ -86,7 +88,9 @@ func Here(t testing.TB, name string, needs ...Feature) bool {
 		return true
 	}
 	if leftTo == "" {
-		t.Errorf("%s: this kernel has no %s; scripts/test.sh runs it under one that has (DOCKYARD_LEAVE=file notes its name there instead)", name, missing)
+		t.Run(strings.TrimSuffix(path.Base(name), ".txtar"), func(t *testing.T) {
+			t.Errorf("this kernel has no %s; scripts/test.sh runs it under one that has (DOCKYARD_LEAVE=file notes %s there instead)", missing, name)
+		})
 		return false
 	}
 	if err := leaveTest(name); err != nil {

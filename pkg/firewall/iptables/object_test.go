@@ -118,7 +118,7 @@ func applied(t *testing.T, rs ...engine.Resource) {
 	}
 }
 
-func TestContract(t *testing.T) {
+func TestEachRule(t *testing.T) {
 	t.Parallel()
 	for name, r := range resources() {
 		t.Run(name, func(t *testing.T) {
