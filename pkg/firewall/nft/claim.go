@@ -45,6 +45,7 @@ type claim struct {
 	shared  bool   // replaced when different, instead of refused
 	elems   []element
 	chains  []chain   // of the claim's own
+	sets    []ownSet  // that these look up
 	waits   []element // those of elems' kind that wait for a sibling to go: see standby.go
 }
 
@@ -55,6 +56,9 @@ func (c claim) String() string {
 		return fmt.Sprintf("nft list table inet %s # nothing of %s", tableName, c.mark)
 	}
 	var lines []string
+	for _, s := range c.sets {
+		lines = append(lines, s.lines()...)
+	}
 	for _, ch := range c.chains {
 		lines = append(lines, fmt.Sprintf("nft add chain inet %s %s", tableName, ch.name))
 		for _, text := range ch.texts {
@@ -96,7 +100,7 @@ func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
 			return diff, nil
 		}
 	}
-	if extra := index.own() - len(c.elems) - len(c.chains); extra != 0 {
+	if extra := index.own() - len(c.elems) - len(c.chains) - len(c.sets); extra != 0 {
 		return engine.Diff(fmt.Sprintf("%d elements, want %d", len(c.elems)+extra, len(c.elems))), nil
 	}
 	return c.observeChains()
@@ -203,7 +207,12 @@ func (c claim) commit(ctx context.Context, old *index) error {
 		if err != nil {
 			return err
 		}
-		if err := old.delete(nc, t, present); err != nil {
+		if err := old.withoutSets(c.sets).delete(nc, t, present); err != nil {
+			return err
+		}
+	}
+	for _, s := range c.sets {
+		if err := s.add(nc, t); err != nil {
 			return err
 		}
 	}
@@ -289,6 +298,9 @@ func (c claim) refs() []string {
 	}
 	for _, ch := range c.chains {
 		refs = append(refs, "chain:"+ch.name)
+	}
+	for _, s := range c.sets {
+		refs = append(refs, s.ref())
 	}
 	return refs
 }

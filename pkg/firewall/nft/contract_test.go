@@ -18,6 +18,8 @@ func TestContract(t *testing.T) { testnet.Contract(t, cases) }
 func cases() []testnet.Case {
 	mark, mac := owner.Key{Network: "net", ContainerID: "c1", IfName: "eth0"}.Mark(), net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	publish, masquerade := natOf(mark)
+	tunnel := nft.Tunnel{Device: "vx7", Port: 4789, VNI: 7, Local: netip.MustParseAddr("2001:db8::11"), Mark: "*/net/overlay"}
+	peer := netip.MustParseAddr("2001:db8::12")
 	policy := nft.Policy{Bridge: "br0", V4: nft.NAT, V6: nft.Routed, Trusted: []string{"eth9"}}
 	const inC1 = "ip netns exec c1 "
 	bothFamilies := []nft.Sockets{
@@ -48,6 +50,14 @@ func cases() []testnet.Case {
 		}},
 		{Resource: nft.Guard("br0"), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
 			`nft delete element inet dockyard localnet '{ "br0" }'`: "br0",
+		}},
+		{Resource: tunnel.Guard([]netip.Addr{peer}), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
+			"nft delete element inet dockyard tunnels '{ 7 }'": "0x7",
+			"nft flush chain inet dockyard tunnel_vx7":         "tunnel_vx7",
+			"nft insert rule inet dockyard tunnel_vx7 accept":  "tunnel_vx7",
+		}},
+		{Resource: tunnel.Peer(peer), Role: engine.Ensure, Prepare: apply(nft.Table(), tunnel.Guard(nil)), Breaks: map[string]string{
+			"nft delete element inet dockyard peers6_vx7 '{ 2001:db8::12 }'": "absent",
 		}},
 		{Resource: nft.ForwardAccept("br0"), Role: engine.Ensure, Stays: true, Before: "FORWARD", Setup: drop, Breaks: map[string]string{
 			"iptables -F FORWARD":  "FORWARD",
@@ -85,10 +95,12 @@ func natOf(mark owner.Mark) (nat.Publish, nat.Masquerade) {
 }
 
 // apply makes what the plan ensures before the resource.
-func apply(r engine.Resource) func(*testing.T, *testnet.Host) {
+func apply(all ...engine.Resource) func(*testing.T, *testnet.Host) {
 	return func(t *testing.T, _ *testnet.Host) {
-		if err := r.Apply(t.Context()); err != nil {
-			t.Fatal(err)
+		for _, r := range all {
+			if err := r.Apply(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -86,7 +86,7 @@ func (ix *index) present(ctx context.Context) (elems []element, err error) {
 	var named []element
 	for _, ref := range ix.refs {
 		name, hexKey, _ := strings.Cut(ref, ":")
-		if name == "chain" {
+		if name == "chain" || name == "set" {
 			continue
 		}
 		s, known := setNamed(name)
@@ -115,13 +115,19 @@ func (ix *index) delete(nc *nftables.Conn, t *nftables.Table, present []element)
 	if err := remove(nc, t, present); err != nil {
 		return err
 	}
-	var chains []string
+	var chains, sets []string
 	for _, ref := range ix.refs {
 		if name, ok := strings.CutPrefix(ref, "chain:"); ok {
 			chains = append(chains, name)
 		}
+		if name, ok := strings.CutPrefix(ref, "set:"); ok {
+			sets = append(sets, name)
+		}
 	}
-	return deleteChains(nc, t, chains)
+	if err := deleteChains(nc, t, chains); err != nil {
+		return err
+	}
+	return deleteSets(nc, t, sets)
 }
 
 // deleteChains queues the removal of a claim's chains, after the elements that

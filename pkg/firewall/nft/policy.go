@@ -162,7 +162,7 @@ func pair(in, out string, kind expr.VerdictKind, chain string) element {
 }
 
 func vmapElement(s set, key []byte, text string, kind expr.VerdictKind, chain string) element {
-	words := map[expr.VerdictKind]string{expr.VerdictAccept: "accept", expr.VerdictDrop: "drop", expr.VerdictGoto: "goto " + chain}
+	words := map[expr.VerdictKind]string{expr.VerdictAccept: "accept", expr.VerdictDrop: "drop", expr.VerdictGoto: "goto " + chain, expr.VerdictJump: "jump " + chain}
 	return element{set: s, key: key, verdict: &expr.Verdict{Kind: kind, Chain: chain}, text: text + " : " + words[kind]}
 }
 

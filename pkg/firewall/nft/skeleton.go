@@ -36,6 +36,9 @@ var (
 	host     = set{"host", []nftables.SetDatatype{name}, verdicts}                     // iifname
 	localnet = set{"localnet", []nftables.SetDatatype{name}, nil}                      // iifname
 	hairpins = set{"hairpins", []nftables.SetDatatype{name, name}, nil}                // iifname . oifname
+
+	// tunnels are the VXLAN devices of overlay networks; see tunnel.go.
+	tunnels = set{"tunnels", []nftables.SetDatatype{vniType()}, verdicts} // VNI
 )
 
 // byFamily are the sets that hold addresses or ports of one family.
@@ -95,7 +98,7 @@ func skeleton() []chain {
 
 // allSets returns every set of the table.
 func allSets() []set {
-	sets := []set{owners, from, to, pairs, host, localnet, hairpins}
+	sets := []set{owners, from, to, pairs, host, localnet, hairpins, tunnels}
 	for _, f := range families() {
 		s := f.sets()
 		sets = append(sets, s.ports, s.hostPorts, s.conditional, s.hostConditional, s.open, s.snat, s.self, s.masq, s.direct)
@@ -169,10 +172,12 @@ func baseChains() []chain {
 		base("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw,
 			rule(iifname(reg0), in(localnet), v4.is(), v4.loadDaddr(reg0), within(reg0, loopback), drop())),
 		base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter,
+			fromPeers(),
 			established(),
 			rule(iifname(reg0), vmap(from)),
 			rule(meta(expr.MetaKeyNFPROTO, reg0), oifname(reg0+1), vmap(to))),
 		base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter,
+			fromPeers(),
 			rule(iifname(reg0), vmap(host))),
 		base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest+after,
 			rule(fibDaddrLocal(), jump(chainPublished))),

@@ -111,6 +111,9 @@ func version() string {
 }
 
 func build() error {
+	if err := addTunnels(inet()); err != nil {
+		return err
+	}
 	c := writer()
 	t := c.AddTable(inet())
 	for _, s := range allSets() {
