@@ -3,9 +3,11 @@ package overlay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -14,6 +16,7 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/endpoint"
 	"github.com/dockyard-cni/dockyard/pkg/endpoint/bridgenet"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
+	"github.com/dockyard-cni/dockyard/pkg/firewall/nft"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
@@ -128,7 +131,7 @@ func (c *Config) Plan(a *cni.Attachment) engine.Plan {
 func (c *Config) network(hosts bool) engine.Plan {
 	var p engine.Plan
 	p.Require(link.Kind("vxlan"), c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
-	c.PlanRequirements(&p, false)
+	c.PlanRequirements(&p, !c.open())
 	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU}, bridgenet.Quiet(c.Bridge))
 	c.planGateways(&p)
 	if c.Mode == routed {
@@ -140,14 +143,34 @@ func (c *Config) network(hosts bool) engine.Plan {
 	if c.TxChecksum != auto || c.fault != "" {
 		p.Ensure(vxlan.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
 	}
+	c.PlanFirewall(&p)
+	c.planTunnel(&p)
 	if hosts {
 		p.Ensure(c.others())
 		if c.Mode == routed {
 			p.Ensure(peer.Chosen(c.Bridge, c.self())...)
 		}
 	}
-	c.PlanFirewall(&p)
 	return p
+}
+
+// planTunnel has frames taken from the other hosts alone. It comes before what
+// leads to them.
+func (c *Config) planTunnel(p *engine.Plan) {
+	if c.open() {
+		return
+	}
+	if !slices.ContainsFunc(*p, func(s engine.Step) bool { return s.Role == engine.Ensure && s.Key() == nft.Table().Key() }) {
+		p.Ensure(nft.Table())
+	}
+	p.Ensure(c.tunnel().Guard(c.hosts.Others(c.underlay.addr).Addresses()))
+}
+
+// open reports whether anybody in the underlay may take part, as with a group.
+func (c *Config) open() bool { return c.Group.IsValid() }
+
+func (c *Config) tunnel() nft.Tunnel {
+	return nft.Tunnel{Device: c.device(), Port: c.Port, VNI: c.VNI, Local: c.underlay.addr, Mark: vxlan.MarkOf(c.Name)}
 }
 
 // planGateways gives the host its addresses in the network, the source of its
@@ -209,14 +232,29 @@ func (c *Config) others() engine.Set {
 
 func (c *Config) leads() engine.Set { return c.leadTo(c.hosts.Others(c.underlay.addr)) }
 
+// leadTo is what leads to other hosts, and what lets their frames in.
 func (c *Config) leadTo(others peer.Snapshot) engine.Set {
+	var s engine.Set
 	switch {
-	case c.Group.IsValid():
+	case c.open():
 		return peer.Flat(c.device(), []netip.Addr{c.Group}, c.underlayLink())
 	case c.Mode == flat:
-		return peer.Flat(c.device(), others.Addresses(), "")
+		s = peer.Flat(c.device(), others.Addresses(), "")
+	default:
+		s = peer.Routed(c.device(), c.self(), others)
 	}
-	return peer.Routed(c.device(), c.self(), others)
+	list, tunnel := s.List, c.tunnel()
+	s.List = func(ctx context.Context) ([]engine.Resource, error) {
+		all, err := list(ctx)
+		peers, peersErr := tunnel.Peers(ctx)
+		return append(all, peers...), errors.Join(err, peersErr)
+	}
+	var peers []engine.Resource
+	for _, h := range others {
+		peers = append(peers, tunnel.Peer(h.Address))
+	}
+	s.Want = append(peers, s.Want...)
+	return s
 }
 
 // Links implements cni.Linker.

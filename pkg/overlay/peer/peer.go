@@ -221,7 +221,7 @@ func (s Snapshot) validateAddress(path string, i int, rep *conf.Report) {
 			rep.Missing(path, "the host's address in the underlay")
 		}
 	case !unicast(a):
-		rep.Bad(path, a, "the unicast address of a host in the underlay, without a zone")
+		rep.Bad(path, a, "the unicast address of a host in the underlay")
 	case s[0].Address.IsValid() && a.Is4() != s[0].Address.Is4():
 		rep.Bad(path, a, "the address family of %s; a VXLAN device has one", s[0].Address)
 	}
