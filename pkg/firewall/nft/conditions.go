@@ -1,22 +1,23 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
 )
 
-// ParseConditions judges the conditions of one family ("4" or "6"). They are a
-// row of matches, all of which must hold, in nft's words or in iptables':
+// ParseConditions judges the conditions of one family. They are a row of matches, all
+// of which must hold, each
 //
-//	ip saddr|daddr [!=] ADDRESS[/LENGTH]     [!] -s|-d ADDRESS[/LENGTH]
-//	iifname [!=] NAME                        [!] -i NAME
+//	FIELD [==|!=|<|<=|>|>=] VALUE          [!] OPTION VALUE
+//	FIELD [!=] { VALUE, VALUE, ... }
 //
-// and "ip6" for IPv6. Nothing else is accepted, and nothing is handed to a
-// shell or to nft as text.
+// in nft's words or in iptables', cut into words in any way. See fields for what may be
+// compared. Nothing else is accepted, and nothing is handed to a shell or to nft as
+// text.
 func ParseConditions(ipv6 bool, words []string) error {
 	f := v4
 	if ipv6 {
@@ -29,70 +30,134 @@ func ParseConditions(ipv6 bool, words []string) error {
 // OnlyIPTablesKnows reports whether conditions have an option of iptables that
 // ParseConditions does not accept ("-m").
 func OnlyIPTablesKnows(words []string) bool {
-	return slices.ContainsFunc(words, func(w string) bool {
-		return strings.HasPrefix(w, "-") && conditionWords[w] == ""
+	return slices.ContainsFunc(lex(words), func(w string) bool {
+		return strings.HasPrefix(w, "-") && !slices.ContainsFunc(fields(v4), func(m field) bool { return slices.Contains(m.names, w) })
 	})
 }
 
-var conditionWords = map[string]string{
-	"-s": "saddr", "--source": "saddr", "--src": "saddr",
-	"-d": "daddr", "--destination": "daddr", "--dst": "daddr",
-	"-i": "iifname", "--in-interface": "iifname", "iifname": "iifname",
-}
+// maxAlternatives bounds the rules that one mapping takes: sets multiply.
+const maxAlternatives = 1024
 
-func parseConditions(f family, words []string) (exprs, error) {
-	var out exprs
-	for len(words) > 0 {
-		match, rest, err := parseCondition(f, words)
+// parseConditions returns the alternatives of which one must hold: a rule is a row of
+// comparisons that all must hold, so "a { b, c }" is two.
+func parseConditions(f family, words []string) ([]exprs, error) {
+	out := []exprs{nil}
+	for tokens := lex(words); len(tokens) > 0; {
+		alternatives, rest, err := parseCondition(f, tokens)
 		if err != nil {
 			return nil, err
 		}
-		out, words = append(out, match...), rest
+		if len(out)*len(alternatives) > maxAlternatives {
+			return nil, fmt.Errorf("%q: its sets have more than %d combinations; give subnets or ranges instead of single values", strings.Join(words, " "), maxAlternatives)
+		}
+		var product []exprs
+		for _, o := range out {
+			for _, a := range alternatives {
+				product = append(product, rule(o, a))
+			}
+		}
+		out, tokens = product, rest
 	}
 	return out, nil
 }
 
-func parseCondition(f family, words []string) (exprs, []string, error) {
-	all := strings.Join(words, " ")
-	op := expr.CmpOpEq
-	negate := func(word string) {
-		if len(words) > 0 && words[0] == word {
-			op, words = expr.CmpOpNeq, words[1:]
-		}
-	}
-	negate("!")
-	var what string
-	switch {
-	case len(words) >= 2 && words[0] == f.name && slices.Contains([]string{"saddr", "daddr"}, words[1]):
-		what, words = words[1], words[2:]
-	case len(words) >= 1:
-		what, words = conditionWords[words[0]], words[1:]
-	}
-	negate("!=")
-	if what == "" || len(words) == 0 {
-		return nil, nil, fmt.Errorf("%q: want matches such as %q, %q or %q", all, f.name+" saddr != SUBNET", "! -d SUBNET", "iifname LINK")
-	}
-	value, rest := words[0], words[1:]
-	if what == "iifname" {
-		if len(value) > 15 || value == "" {
-			return nil, nil, fmt.Errorf("%q: want a link name of 1 to 15 bytes", value)
-		}
-		return rule(iifname(reg0), compare(op, reg0, ifname(value))), rest, nil
-	}
-	prefix, err := parsePrefix(value)
-	if err != nil || prefix.Addr().Is4() != (f.nfproto == v4.nfproto) {
-		return nil, nil, fmt.Errorf("%q: want an address or subnet of family %s", value, f.name)
-	}
-	load := f.loadDaddr(reg0)
-	if what == "saddr" {
-		load = f.loadSaddr()
-	}
-	return rule(f.is(), load, masked(op, reg0, prefix)), rest, nil
+// lex divides words as nft does: braces and commas stand for themselves.
+func lex(words []string) []string {
+	text := strings.ReplaceAll(strings.Join(words, " "), " - ", "-")
+	return strings.Fields(strings.NewReplacer("{", " { ", "}", " } ", ",", " , ").Replace(text))
 }
 
-func parsePrefix(s string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
+var operators = map[string]expr.CmpOp{
+	"==": expr.CmpOpEq, "eq": expr.CmpOpEq, "!=": expr.CmpOpNeq, "ne": expr.CmpOpNeq,
+	"<": expr.CmpOpLt, "lt": expr.CmpOpLt, "<=": expr.CmpOpLte, "le": expr.CmpOpLte,
+	">": expr.CmpOpGt, "gt": expr.CmpOpGt, ">=": expr.CmpOpGte, "ge": expr.CmpOpGte,
+}
+
+// parseCondition takes one match from the front of the tokens.
+func parseCondition(f family, tokens []string) (alternatives []exprs, rest []string, err error) {
+	text := strings.Join(tokens, " ")
+	op := expr.CmpOpEq
+	if tokens[0] == "!" {
+		op, tokens = expr.CmpOpNeq, tokens[1:]
 	}
-	return netip.ParsePrefix(s)
+	what, tokens, ok := takeField(f, tokens)
+	if !ok {
+		return nil, nil, impossible(f, text)
+	}
+	if len(tokens) > 0 {
+		if given, ok := operators[tokens[0]]; ok {
+			op, tokens = given, tokens[1:]
+		}
+	}
+	values, rest, err := takeValues(tokens)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%q: %w; %w", text, err, impossible(f, text))
+	}
+	if op != expr.CmpOpEq && op != expr.CmpOpNeq && (!what.ordered || len(values) > 1) {
+		return nil, nil, fmt.Errorf("%q: only one number, as of a port, is compared by order; want == or !=", text)
+	}
+	all := what.load
+	for _, v := range values {
+		compare, err := what.parse(v, op)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%q: %w", v, err)
+		}
+		if op == expr.CmpOpEq {
+			alternatives = append(alternatives, rule(what.load, compare))
+		} else if all = rule(all, compare); what.clobbers {
+			all = rule(all, what.load)
+		}
+	}
+	if op != expr.CmpOpEq { // none of the values
+		alternatives = []exprs{all}
+	}
+	return alternatives, rest, nil
+}
+
+// takeField finds the field that the tokens begin with, by its longest name.
+func takeField(f family, tokens []string) (field, []string, bool) {
+	for n := min(3, len(tokens)); n > 0; n-- {
+		name := strings.Join(tokens[:n], " ")
+		for _, m := range fields(f) {
+			if slices.Contains(m.names, name) {
+				return m, tokens[n:], true
+			}
+		}
+	}
+	return field{}, nil, false
+}
+
+// takeValues takes one value, values with commas between, or a set in braces.
+func takeValues(tokens []string) (values, rest []string, err error) {
+	braces := len(tokens) > 0 && tokens[0] == "{"
+	if braces {
+		tokens = tokens[1:]
+	}
+	for len(tokens) > 0 && !slices.Contains([]string{"{", "}", ","}, tokens[0]) {
+		values, tokens = append(values, strings.Trim(tokens[0], `"`)), tokens[1:]
+		if len(tokens) == 0 || tokens[0] != "," {
+			break
+		}
+		tokens = tokens[1:]
+	}
+	if braces {
+		if len(tokens) == 0 || tokens[0] != "}" {
+			return nil, nil, errors.New("want a '}' after the values of a set")
+		}
+		tokens = tokens[1:]
+	}
+	if len(values) == 0 {
+		return nil, nil, errors.New("the value is missing")
+	}
+	return values, tokens, nil
+}
+
+// impossible lists what conditions can be made of.
+func impossible(f family, text string) error {
+	var names []string
+	for _, m := range fields(f) {
+		names = append(names, m.names[0])
+	}
+	return fmt.Errorf("%q: want matches such as %q, %q or %q, of %s; what else nft and iptables know is not possible here",
+		text, f.name+" saddr != { SUBNET, FIRST-LAST }", "! -d SUBNET", "iifname LINK", strings.Join(names, ", "))
 }

@@ -169,7 +169,7 @@ func (b *publisher) conditionRule(name string, f family, words []string, m nat.M
 		b.chains = append(b.chains, chain{name: name})
 		i = len(b.chains) - 1
 	}
-	conditions, _ := parseConditions(f, words) // judged by ParseConditions
+	alternatives, _ := parseConditions(f, words) // judged by ParseConditions
 	match := rule(f.is(), l4proto(reg0), equal(reg0, []byte{byte(m.Protocol)}), thDport(reg0), equal(reg0, port(m.HostPort)))
 	if m.HostIP.IsValid() {
 		match = rule(match, f.loadDaddr(reg0), equal(reg0, address(m.HostIP)))
@@ -179,7 +179,9 @@ func (b *publisher) conditionRule(name string, f family, words []string, m nat.M
 		&expr.Immediate{Register: f.after(), Data: port(m.Target.Port())},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nfproto), RegAddrMin: reg0, RegProtoMin: f.after(), Specified: true},
 	}
-	b.chains[i].rules = append(b.chains[i].rules, rule(match, conditions, to))
+	for _, conditions := range alternatives {
+		b.chains[i].rules = append(b.chains[i].rules, rule(match, conditions, to))
+	}
 	b.chains[i].texts = append(b.chains[i].texts, fmt.Sprintf("%s if %s dnat to %s", m.Host(), strings.Join(words, " "), m.Target))
 }
 

@@ -245,17 +245,32 @@ func Default(ns *netns.NS) (index, mtu int, err error) {
 // LinkTo returns the name of the link by which packets to dst leave, "" if none
 // does. It sends nothing.
 func LinkTo(ns *netns.NS, dst netip.Addr) (string, error) {
+	link, _, err := linkTo(ns, dst)
+	return link, err
+}
+
+// OnLink is LinkTo for a destination that is reached without a gateway; "" if it
+// is behind one.
+func OnLink(ns *netns.NS, dst netip.Addr) (string, error) {
+	link, gateway, err := linkTo(ns, dst)
+	if gateway {
+		return "", err
+	}
+	return link, err
+}
+
+func linkTo(ns *netns.NS, dst netip.Addr) (link string, gateway bool, err error) {
 	h, err := ns.Netlink()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	routes, err := h.RouteGet(dst.AsSlice())
 	if err != nil || len(routes) == 0 { // ENETUNREACH, EHOSTUNREACH, or what a rule prohibits
-		return "", nil //nolint:nilerr // the answer
+		return "", false, nil //nolint:nilerr // the answer
 	}
 	l, err := h.LinkByIndex(routes[0].LinkIndex)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	return l.Attrs().Name, nil
+	return l.Attrs().Name, routes[0].Gw != nil || routes[0].Via != nil, nil
 }

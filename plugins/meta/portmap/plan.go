@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/backend"
 	"github.com/dockyard-cni/dockyard/pkg/firewall/nat"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/route"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/sysctl"
@@ -28,19 +32,62 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 	if len(c.mappings) == 0 {
 		return nil
 	}
-	if len(a.HostLinks()) == 0 {
-		return cni.Errorf(cni.CodeConfig, "prevResult: no link of the host leads to the container (macvlan, ipvlan?), so portmap cannot publish its ports; take portmap out of the list, or runtimeConfig.portMappings out of the call")
-	}
 	if len(a.IPs) == 0 {
 		return cni.Errorf(cni.CodeConfig, "prevResult: the container has no IP address, so portmap cannot publish its ports; give the network an IPAM plugin, or take runtimeConfig.portMappings out of the call")
 	}
-	if c.via, err = route.LinkTo(netns.Host(), a.IPs[0].Prefix.Addr()); err != nil {
+	if c.via, err = hostLink(a); err != nil {
+		return err
+	}
+	if a.Bridge(c.via) == "" && c.via == "" {
+		return cni.Errorf(cni.CodeConfig, "prevResult: no link of the host leads to the container (macvlan, ipvlan?), so portmap cannot publish its ports; take portmap out of the list, or runtimeConfig.portMappings out of the call")
+	}
+	if err = c.unpublished(a); err != nil {
 		return err
 	}
 	if c.Listeners == refuse && !a.Checking {
 		return nat.RefuseListeners(c.published(a))
 	}
 	return nil
+}
+
+// hostLink returns the link that the host's own route to the container names. Where
+// prevResult has no link of the host's, as other plugins report the container's end
+// alone or addresses alone, that is all that is known of the way; a link that is
+// stacked on one of the host's is not reached by it.
+func hostLink(a *cni.Attachment) (string, error) {
+	addr := a.IPs[0].Prefix.Addr()
+	if len(a.HostLinks()) > 0 {
+		return route.LinkTo(netns.Host(), addr)
+	}
+	_, inside, err := link.Find(a.NetNS, a.Owner.IfName)
+	if err != nil || inside != nil && (inside.Type() == "macvlan" || inside.Type() == "ipvlan") {
+		return "", err
+	}
+	return route.OnLink(netns.Host(), addr)
+}
+
+// unpublished fails for ports that are to be published at an address of a family that
+// the container has none of.
+func (c *config) unpublished(a *cni.Attachment) error {
+	var errs []error
+	for i, m := range c.mappings {
+		if !m.hostIP.IsValid() || slices.ContainsFunc(a.IPs, func(ip cni.IP) bool { return ip.Prefix.Addr().Is4() == m.hostIP.Is4() }) {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("runtimeConfig.portMappings[%d].hostIP: found %q, want an address of a family that the container has one of (it has %s); leave hostIP out, or give the network a subnet of that family", i, m.hostIP, addresses(a.IPs)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return cni.Errorf(cni.CodeConfig, "%w", err)
+	}
+	return nil
+}
+
+func addresses(ips []cni.IP) string {
+	var out []string
+	for _, ip := range ips {
+		out = append(out, ip.Prefix.Addr().String())
+	}
+	return strings.Join(out, ", ")
 }
 
 // Plan implements cni.Config. Without mappings there is nothing to do, but
@@ -50,10 +97,13 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 	if len(c.mappings) > 0 || a.Prev == nil {
 		p.Require(c.backend.Ready)
 	}
-	if len(c.mappings) == 0 || len(a.HostLinks()) == 0 { // Resolve has refused the latter
+	if len(c.mappings) == 0 || a.Prev == nil {
 		return p
 	}
 	bridge := a.Bridge(c.via)
+	if bridge == "" {
+		bridge = c.via
+	}
 	publish := nat.Publish{
 		Mark: a.Mark(), Bridge: bridge, Link: a.HostEnd(), Mappings: c.published(a), Source: c.source(),
 		MarkBit: c.markBit(),
