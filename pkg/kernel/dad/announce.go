@@ -2,11 +2,14 @@ package dad
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
@@ -57,7 +60,7 @@ func (a Announce) Apply(ctx context.Context) error {
 		return a.send()
 	}
 	if a.Port != "" {
-		if err := awaitCarrier(ctx, a.Port); err != nil {
+		if err := awaitCarrier(ctx, a.Port, netns.KernelLimit); err != nil {
 			return err
 		}
 	}
@@ -74,7 +77,7 @@ func (a Announce) send() error {
 		return err
 	}
 	for _, addr := range a.ARP {
-		if err := lines[0].send(arpRequestFor(lines[0].mac, addr, addr)); err != nil {
+		if err := lines[0].send(arpRequestFor(lines[0].mac, addr, addr)); err != nil && !errors.Is(err, unix.ENETDOWN) {
 			return fmt.Errorf("announce %s: %w", addr, err)
 		}
 	}
@@ -88,13 +91,15 @@ func (a Announce) Remove(context.Context) error { return nil }
 // operational. The container's end is up by now, so this is a matter of the
 // kernel's own work queue, or of nothing at all: since Linux 6.8 asking for a
 // link first brings its state up to date.
-func awaitCarrier(ctx context.Context, name string) error {
+func awaitCarrier(ctx context.Context, name string, limit time.Duration) error {
 	_, l, err := link.MustFind(netns.Host(), name)
 	if err != nil || operational(l) {
 		return err
 	}
 	updates, done := make(chan netlink.LinkUpdate, 16), make(chan struct{})
 	defer close(done)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("link %s has no carrier after %v", name, limit))
+	defer cancel()
 	if err = netlink.LinkSubscribe(updates, done); err != nil {
 		return err
 	}
@@ -108,7 +113,7 @@ func awaitCarrier(ctx context.Context, name string) error {
 				l = u.Link
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 	return err

@@ -65,6 +65,7 @@ func bridgeCases(c1 *netns.NS) []testnet.Case {
 				"bridge vlan del dev v0 vid 200": "200",
 				"bridge vlan add dev v0 vid 100": "100", // no longer that of frames without a tag
 				"bridge vlan add dev v0 vid 1":   "1/",
+				"bridge vlan add dev v0 vid 300": "300", // D12
 			}},
 		{Resource: link.BridgeVLAN{Bridge: "br0", ID: 100}, Role: engine.Ensure, Needs: []testnet.Feature{testnet.VLANBridges, testnet.VLANLinks}, Setup: "ip link add br0 up type bridge vlan_filtering 1", Breaks: map[string]string{
 			"ip link del br0.100":                  "absent",

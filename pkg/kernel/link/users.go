@@ -46,22 +46,24 @@ func conflict(self owner.Mark, link, how string) error {
 		if its == under || its == how && !exclusive(how) {
 			continue
 		}
-		if holder := liveUser(link, its, self); holder != "" {
+		holder, failed := liveUser(link, its, self)
+		if holder != "" {
 			return held(link, holder, its, how)
 		}
+		err = errors.Join(err, failed)
 	}
 	return err
 }
 
 // liveUser returns one who shares a link in this way, other than self.
-func liveUser(link, how string, self owner.Mark) owner.Mark {
-	users, _ := os.ReadDir(filepath.Join(linksDir, link, how)) // what cannot be read holds nothing
+func liveUser(link, how string, self owner.Mark) (owner.Mark, error) {
+	users, err := os.ReadDir(filepath.Join(linksDir, link, how))
 	for _, e := range users {
 		if m := markOf(e.Name()); m != self && lives(m) {
-			return m
+			return m, nil
 		}
 	}
-	return ""
+	return "", ignoreMissing(err)
 }
 
 // usesOf returns the ways in which a link is shared: one, if nobody is dead, and

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -93,8 +94,8 @@ func show(vlans map[int]uint16) string {
 	return s
 }
 
-// Apply implements engine.Resource. The port is new, so it is in the default VLAN
-// and no other: to read what it is in would be to list every port of the host.
+// Apply implements engine.Resource. It takes the port out of all other VLANs without
+// reading which it is in, as that would be to list every port of the host.
 func (p PortVLAN) Apply(context.Context) error {
 	h, l, err := MustFind(netns.Host(), p.Link)
 	if err != nil {
@@ -107,11 +108,14 @@ func (p PortVLAN) Apply(context.Context) error {
 			return fmt.Errorf("vlan %d: %w", id, err)
 		}
 	}
-	if _, ok := want[DefaultVLAN]; ok {
-		return nil
-	}
-	if err := h.BridgeVlanDel(l, DefaultVLAN, false, false, false, true); err != nil && !Gone(err) {
-		return fmt.Errorf("vlan %d: %w", DefaultVLAN, err)
+	next := 1
+	for _, id := range append(slices.Sorted(maps.Keys(want)), maxVLAN+1) {
+		if next < id {
+			if err := h.BridgeVlanDelRange(l, uint16(next), uint16(id-1), false, false, false, true); err != nil && !Gone(err) {
+				return fmt.Errorf("vlans %d to %d: %w", next, id-1, err)
+			}
+		}
+		next = id + 1
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	vns "github.com/vishvananda/netns"
@@ -26,6 +27,9 @@ type NS struct {
 	handle *netlink.Handle
 	closed bool
 }
+
+// KernelLimit is how long the kernel may take for what it tells when it is done.
+const KernelLimit = 10 * time.Second
 
 // Host is the namespace that this process runs in.
 func Host() *NS { return At("") }
@@ -53,7 +57,7 @@ func (n *NS) Close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
-	if n.handle != nil {
+	if n.handle != nil && n.path != "" {
 		n.handle.Close()
 	}
 	if n.file != nil {
@@ -213,11 +217,37 @@ func (n *NS) Netlink() (*netlink.Handle, error) {
 	}
 	var err error
 	if n.path == "" {
-		n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		n.handle, err = hostNetlink()
 	} else {
 		n.handle, err = netlink.NewHandleAt(vns.NsHandle(n.file.Fd()), unix.NETLINK_ROUTE)
 	}
 	return n.handle, err
+}
+
+// hostHandle is the handle of the first namespace in which one was asked for, that
+// of the host but in tests: plans ask for it again and again.
+var hostHandle struct {
+	sync.Mutex
+	inode uint64
+	*netlink.Handle
+}
+
+// hostNetlink returns a handle for the namespace of this thread.
+func hostNetlink() (*netlink.Handle, error) {
+	inode, err := Host().Inode()
+	if err != nil {
+		return nil, err
+	}
+	hostHandle.Lock()
+	defer hostHandle.Unlock()
+	if hostHandle.Handle != nil && hostHandle.inode == inode {
+		return hostHandle.Handle, nil
+	}
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err == nil && hostHandle.Handle == nil {
+		hostHandle.inode, hostHandle.Handle = inode, h
+	}
+	return h, err
 }
 
 // Dump repeats a listing that a change interrupted: its answer may miss some objects

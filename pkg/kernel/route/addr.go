@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	vns "github.com/vishvananda/netns"
@@ -100,7 +101,7 @@ func (a Addr) Apply(ctx context.Context) error {
 		case Optimistic:
 			addr.Flags = unix.IFA_F_OPTIMISTIC
 		case Wait:
-			return a.addAndWait(ctx, h, l, addr)
+			return a.addAndWait(ctx, h, l, addr, netns.KernelLimit)
 		}
 	}
 	return a.explain(h.AddrAdd(l, addr))
@@ -117,7 +118,7 @@ func (a Addr) explain(err error) error {
 
 // addAndWait returns when the kernel has told the outcome of duplicate address
 // detection.
-func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link, addr *netlink.Addr) error {
+func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link, addr *netlink.Addr, limit time.Duration) error {
 	fd, err := a.NS.FD()
 	if err != nil {
 		return err
@@ -135,6 +136,9 @@ func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link,
 	if err := h.AddrAdd(l, addr); err != nil {
 		return a.explain(err)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("link %s: duplicate address detection of %s is not over after %v", a.Link, a.Prefix.Addr(), limit))
+	defer cancel()
 	for {
 		select {
 		case u, ok := <-updates:
@@ -148,7 +152,7 @@ func (a Addr) addAndWait(ctx context.Context, h *netlink.Handle, l netlink.Link,
 				return nil
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }
