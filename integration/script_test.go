@@ -35,7 +35,7 @@ func TestScript(t *testing.T) {
 		Setup:              func(env *testscript.Env) error { return newScene(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"netns": netnsCommand, "lan": lanCommand, "hosts": hostsCommand, "cni": cniCommand,
-			"serve": serveCommand, "fetch": fetchCommand, "reach": reachCommand,
+			"serve": serveCommand, "fetch": fetchCommand, "reach": reachCommand, "forge": forgeCommand,
 			"snapshot": snapshotCommand, "same": sameCommand, "clean": cleanCommand,
 		},
 	})

@@ -162,6 +162,7 @@ func (m *mainCall) verb(f func(context.Context, *Request) error, read ...func(*R
 		r, err := newRequest(a)
 		if err == nil {
 			m.version, r.plugin = r.CNIVersion, m.plugin
+			ctx = engine.WithWarn(ctx, func(text string) { r.Warn(text) })
 			for _, read := range read {
 				if err == nil {
 					err = read(r)

@@ -36,6 +36,10 @@ type Options struct {
 	Fixed  bool
 	Port   string // the bridge port towards the container, if there is one
 	OnLink bool   // routes have no gateway: the link itself leads there (ipvlan l3)
+	// AcceptRA leaves it to the container whether routers of the network give it
+	// addresses and routes. Otherwise it heeds none, and has no IPv6 on the link
+	// without an address from IPAM.
+	AcceptRA bool
 	// Priority decides between the default routes of a container's networks:
 	// the highest wins. nil leaves it to the order of attachment: the first wins.
 	Priority *int
@@ -44,9 +48,7 @@ type Options struct {
 // Plan appends to p the steps inside the container, whose link is there and down.
 func Plan(p *engine.Plan, a *cni.Attachment, o Options) {
 	name := a.Owner.IfName
-	if s := sysctls(a, o); len(s.Names) > 0 {
-		p.Ensure(s)
-	}
+	planSysctls(p, a, o)
 	p.Ensure(link.Up{NS: a.NetNS, Name: name})
 	probe(p, a, o.Probe)
 	for _, ip := range a.IPs {
@@ -89,28 +91,47 @@ func ipv4(a *cni.Attachment) (addrs []netip.Addr) {
 	return addrs
 }
 
-// sysctls: runtimes switch IPv6 off in containers; a container with an IPv6
-// address wants it, also for the link-local address at once.
-func sysctls(a *cni.Attachment, o Options) sysctl.Setting {
+// planSysctls: runtimes switch IPv6 off in containers; a container with an IPv6
+// address wants it, also for the link-local address at once. Whatever else is set
+// makes things better or safer, and is done without where /proc/sys is read-only.
+func planSysctls(p *engine.Plan, a *cni.Attachment, o Options) {
 	v4, v6 := "net/ipv4/conf/"+a.Owner.IfName+"/", "net/ipv6/conf/"+a.Owner.IfName+"/"
 	var s []string
 	if o.Announce && len(a.IPs) > 0 && !o.Fixed {
 		s = append(s, v4+"arp_notify", "1")
 	}
-	if slices.ContainsFunc(a.IPs, func(ip cni.IP) bool { return ip.Prefix.Addr().Is6() }) {
-		s = append(s, v6+"disable_ipv6", "0", v6+"keep_addr_on_down", "1")
-		switch o.DAD {
-		case route.NoDAD:
-			s = append(s, v6+"accept_dad", "0")
-		case route.Optimistic:
-			s = append(s, v6+"optimistic_dad", "1", v6+"use_optimistic", "1")
-		case route.Wait: // as the kernel has it
-		}
-		if o.Announce {
-			s = append(s, v6+"ndisc_notify", "1")
-		}
+	if HasIPv6(a) {
+		p.Ensure(sysctl.Set(a.NetNS, v6+"disable_ipv6", "0"))
+		s = append(s, ipv6Sysctls(v6, o)...)
+	} else if !o.AcceptRA {
+		s = append(s, v6+"disable_ipv6", "1")
 	}
-	return sysctl.Set(a.NetNS, s...)
+	if len(s) > 0 {
+		p.Ensure(sysctl.Try(a.NetNS, s...))
+	}
+}
+
+func ipv6Sysctls(v6 string, o Options) []string {
+	s := []string{v6 + "keep_addr_on_down", "1"}
+	if !o.AcceptRA {
+		s = append(s, v6+"accept_ra", "0")
+	}
+	switch o.DAD {
+	case route.NoDAD:
+		s = append(s, v6+"accept_dad", "0")
+	case route.Optimistic:
+		s = append(s, v6+"optimistic_dad", "1", v6+"use_optimistic", "1")
+	case route.Wait: // as the kernel has it
+	}
+	if o.Announce {
+		s = append(s, v6+"ndisc_notify", "1")
+	}
+	return s
+}
+
+// HasIPv6 reports whether an attachment has an IPv6 address.
+func HasIPv6(a *cni.Attachment) bool {
+	return slices.ContainsFunc(a.IPs, func(ip cni.IP) bool { return ip.Prefix.Addr().Is6() })
 }
 
 func routeOf(a *cni.Attachment, r *types.Route, o Options) route.Route {

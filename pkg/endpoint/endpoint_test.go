@@ -122,7 +122,7 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%s is not ensured: it goes with the link", s)
 		}
 	}
-	if got := strings.Join(order, " "); got != "sysctl link addr addr route" {
+	if got := strings.Join(order, " "); got != "sysctl sysctl link addr addr route" {
 		t.Errorf("%s", got)
 	}
 	p, a.IPs, a.Routes = nil, nil, nil

@@ -132,14 +132,17 @@ func (c *Config) network(hosts bool) engine.Plan {
 	var p engine.Plan
 	p.Require(link.Kind("vxlan"), c.vxlan().Vacant(), route.Free{Subnets: c.Subnets, Links: []string{c.Bridge, c.device()}})
 	c.PlanRequirements(&p, !c.open())
-	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU}, bridgenet.Quiet(c.Bridge))
+	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU}, bridgenet.HostLinkSysctls(c.Bridge))
 	c.planGateways(&p)
 	if c.Mode == routed {
 		for _, s := range c.Subnets { // what is in no block must not leave by the default route
 			p.Ensure(route.Unreachable{Dst: s})
 		}
 	}
-	p.Ensure(c.vxlan(), bridgenet.Quiet(c.device()))
+	p.Ensure(c.vxlan(), bridgenet.HostLinkSysctls(c.device()))
+	if c.Mode == routed && slices.ContainsFunc(c.Subnets, func(s netip.Prefix) bool { return s.Addr().Is6() }) {
+		p.Ensure(bridgenet.EnableIPv6(c.device()))
+	}
 	if c.TxChecksum != auto || c.fault != "" {
 		p.Ensure(vxlan.TxChecksum{Link: c.device(), Offload: c.TxChecksum == on})
 	}

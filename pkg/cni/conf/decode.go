@@ -51,7 +51,7 @@ func (m *MAC) UnmarshalText(text []byte) error {
 		return nil
 	}
 	mac, err := net.ParseMAC(string(text))
-	if err == nil && (len(mac) != 6 || mac[0]&1 != 0) {
+	if err == nil && (len(mac) != 6 || mac[0]&1 != 0 || [6]byte(mac) == [6]byte{}) {
 		err = fmt.Errorf("not a unicast EUI-48 address")
 	}
 	*m = MAC(mac)

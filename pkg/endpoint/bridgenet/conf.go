@@ -33,6 +33,7 @@ type Config struct {
 	TrustedInterfaces []string `json:"trustedInterfaces"`
 	GatewayPriority   *int     `json:"gatewayPriority"`
 	Announce          bool     `json:"announce"`
+	AcceptRA          bool     `json:"acceptRA"`
 
 	MACArgs struct {
 		CNI struct {

@@ -98,18 +98,27 @@ func (c *Config) PlanRequirements(p *engine.Plan, more bool) {
 	}
 }
 
-// Quiet keeps a link of the host's from taking advertisements, and from waiting:
-// the host asks for its neighbours from the link's link-local address, so that one
-// must not wait for duplicate detection. For a second or two no packet would come
-// in from outside.
-func Quiet(name string) sysctl.Setting {
+// HostLinkSysctls keep a link of the host from heeding router advertisements, and
+// from duplicate address detection: the host asks for its neighbours from the link's
+// link-local address, so that one must not wait. For a second or two no packet would
+// come in from outside.
+func HostLinkSysctls(name string) sysctl.Setting {
 	conf := "net/ipv6/conf/" + name
-	return sysctl.Set(netns.Host(), conf+"/accept_ra", "0", conf+"/accept_dad", "0")
+	return sysctl.Try(netns.Host(), conf+"/accept_ra", "0", conf+"/accept_dad", "0")
+}
+
+// EnableIPv6 switches IPv6 on for a link of the host that is to have addresses or
+// routes of it, whatever the host's default.
+func EnableIPv6(name string) sysctl.Setting {
+	return sysctl.Set(netns.Host(), "net/ipv6/conf/"+name+"/disable_ipv6", "0")
 }
 
 // PlanGateway gives the host an address in the network. With alone, others that
 // are in the way are taken away.
 func (c *Config) PlanGateway(p *engine.Plan, gateway netip.Prefix, alone bool) {
+	if gateway.Addr().Is6() {
+		p.Ensure(EnableIPv6(c.uplink()))
+	}
 	address := route.Addr{NS: netns.Host(), Link: c.uplink(), Prefix: gateway}
 	p.Ensure(address)
 	if alone {
@@ -190,7 +199,7 @@ func (c *Config) PlanContainer(p *engine.Plan, a *cni.Attachment) {
 	if c.EnableDAD {
 		dad = route.Wait
 	}
-	endpoint.Plan(p, a, endpoint.Options{DAD: dad, Announce: c.Announce, Port: HostLink(a), Priority: c.GatewayPriority})
+	endpoint.Plan(p, a, endpoint.Options{DAD: dad, Announce: c.Announce, Port: HostLink(a), Priority: c.GatewayPriority, AcceptRA: c.AcceptRA})
 }
 
 // Links reports the bridge, the further links named, the host's end and the

@@ -31,6 +31,7 @@ type Config struct {
 	GatewayPriority *int `json:"gatewayPriority"`
 	Announce        bool `json:"announce"`
 	DuplicateCheck  int  `json:"duplicateCheck"` // milliseconds
+	AcceptRA        bool `json:"acceptRA"`
 
 	// Driver is what kind of link is made. The plugin sets its Kind before
 	// Validate, and what only its kind has.
@@ -42,11 +43,12 @@ type Config struct {
 	Chains bool
 
 	parent string // the link named by Master, or the default for it
+	down   string // what is lost as the parent is down, if it is
 }
 
 // Defaults returns a Config for links of that kind.
 func Defaults(d link.Driver) Config {
-	return Config{Mode: d.Mode, Announce: true, DuplicateCheck: 50, Driver: d}
+	return Config{Mode: d.Mode, Announce: true, DuplicateCheck: 50, AcceptRA: true, Driver: d}
 }
 
 const maxDuplicateCheck = 10_000 // RFC 5227 is through after nine seconds

@@ -2,6 +2,7 @@ package childlink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -43,9 +44,32 @@ func (c *Config) Complete(a *cni.Attachment) error {
 	return nil
 }
 
-// Resolve implements cni.Resolver: without a master the parent is the link of the
-// default route, or that of the plugin before; on CHECK the one that ADD chose.
+// Resolve implements cni.Resolver. That the parent is down is said on ADD, which
+// goes on; STATUS says it by Limited.
 func (c *Config) Resolve(_ context.Context, a *cni.Attachment) error {
+	err := c.resolveParent(a)
+	status := a.NetNS.Path() == ""
+	if err != nil || a.Checking || c.dummy() || c.LinkInContainer && status {
+		return err
+	}
+	c.down, err = link.Parent{NS: c.parentNS(a), Name: c.name(a.Name)}.Down()
+	if c.down != "" && !status {
+		a.Warn(c.down)
+	}
+	return err
+}
+
+// Limited implements cni.Limiter.
+func (c *Config) Limited(context.Context) error {
+	if c.down == "" {
+		return nil
+	}
+	return errors.New(c.down)
+}
+
+// resolveParent: without a master the parent is the link of the default route, or
+// that of the plugin before; on CHECK the one that ADD chose.
+func (c *Config) resolveParent(a *cni.Attachment) error {
 	if c.parent != "" || c.dummy() {
 		return nil
 	}
@@ -163,7 +187,7 @@ func planHost(p *engine.Plan, a *cni.Attachment, use link.Use) {
 // options: the addresses of a network with a line to others are not ours alone.
 // In layer 3 there is no ARP, nor anybody to tell.
 func (c *Config) options(parent link.Parent) endpoint.Options {
-	o := endpoint.Options{OnLink: c.Driver.Layer3(), Priority: c.GatewayPriority, Fixed: c.Driver.Kind == link.Ipvlan}
+	o := endpoint.Options{AcceptRA: c.AcceptRA, OnLink: c.Driver.Layer3(), Priority: c.GatewayPriority, Fixed: c.Driver.Kind == link.Ipvlan}
 	if !o.OnLink {
 		o.Announce = c.Announce
 	}

@@ -4,6 +4,7 @@ package dad
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -64,7 +65,9 @@ func (p Probe) Apply(ctx context.Context) error {
 			if a.Is6() != l.is6 {
 				continue
 			}
-			if err = l.send(l.question(l.mac, a)); err != nil {
+			if err = l.send(l.question(l.mac, a)); errors.Is(err, unix.ENETDOWN) {
+				return nil // there is nobody to ask by a link that is down
+			} else if err != nil {
 				return fmt.Errorf("probe %s: %w", a, err)
 			}
 		}

@@ -106,7 +106,12 @@ func (u Up) Apply(context.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.LinkSetUp(l)
+	if err := h.LinkSetUp(l); errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("its hardware address %s is in use by its parent, or by another link of that; choose another: %w", l.Attrs().HardwareAddr, err)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // Remove sets the link down.

@@ -14,9 +14,9 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
-// A Parent requires a link that others can be made on: there, up, Ethernet, and
+// A Parent requires a link that others can be made on: there, Ethernet, and
 // not in a bridge or bond itself. Of a VLAN that is not there yet its own parent
-// is required, and so on, and that the kernel has VLANs.
+// is required, up, and so on, and that the kernel has VLANs.
 type Parent struct {
 	NS   *netns.NS
 	Name string // empty: the host has no default route to find it by
@@ -28,7 +28,7 @@ type Parent struct {
 func (p Parent) Key() string { return fmt.Sprintf("parent %s%s", p.NS, p.Name) }
 
 func (p Parent) String() string {
-	s := fmt.Sprintf("ip %slink show %s up", p.NS, named(p.Name))
+	s := fmt.Sprintf("ip %slink show %s", p.NS, named(p.Name))
 	if p.On != "" {
 		s += fmt.Sprintf(" || ip %slink show %s up", p.NS, named(p.On))
 	}
@@ -62,13 +62,28 @@ func (p Parent) Observe(ctx context.Context) (engine.Diff, error) {
 	if l == nil {
 		return "no such link; name one that is there in master", nil
 	}
-	if diff := p.judge(h, l); diff != engine.Same || !made {
+	if diff := p.fault(h, l); diff != engine.Same || !made {
 		return diff, nil
+	}
+	if !isUp(l) && !p.made(l.Attrs().Name) { // ours will be set up
+		return engine.Diff(fmt.Sprintf("%s is down, and the kernel sets up no VLAN of a link that is down; set it up: ip link set %s up",
+			l.Attrs().Name, l.Attrs().Name)), nil
 	}
 	return Kind(kindVLAN).Observe(ctx)
 }
 
-func (p Parent) judge(h *netlink.Handle, l netlink.Link) engine.Diff {
+// Down says what is lost while the parent is down, and is empty while it is not:
+// links can be made on it, and work when it comes up.
+func (p Parent) Down() (string, error) {
+	_, l, err := Find(p.NS, p.Name)
+	if err != nil || l == nil || isUp(l) || p.made(p.Name) {
+		return "", err
+	}
+	return fmt.Sprintf("the parent %s is down, so containers on it reach nobody until it is set up: ip %slink set %s up", p.Name, p.NS, p.Name), nil
+}
+
+// fault says why nothing can be made on a link.
+func (p Parent) fault(h *netlink.Handle, l netlink.Link) engine.Diff {
 	a := l.Attrs()
 	if master, err := h.LinkByIndex(a.MasterIndex); a.MasterIndex != 0 && err == nil && master.Type() != "vrf" {
 		return engine.Diff(fmt.Sprintf("%s is a port of %s %s, so nothing else can share it; name %s as the master",
@@ -77,8 +92,6 @@ func (p Parent) judge(h *netlink.Handle, l netlink.Link) engine.Diff {
 	switch {
 	case a.EncapType != "ether":
 		return engine.Diff(fmt.Sprintf("%s is of type %s, want an Ethernet link", a.Name, a.EncapType))
-	case !isUp(l) && !p.made(a.Name): // ours will be set up
-		return engine.Diff(fmt.Sprintf("%s is down; set it up: ip link set %s up", a.Name, a.Name))
 	case p.MTU > a.MTU:
 		return engine.Diff(fmt.Sprintf("%s has mtu %d, want at least the configured %d", a.Name, a.MTU, p.MTU))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
@@ -136,7 +137,12 @@ func (s Shared) setUp(ctx context.Context, h *netlink.Handle) error {
 	if err := s.settings().Apply(ctx); err != nil || isUp(l) {
 		return err
 	}
-	return h.LinkSetUp(l)
+	if err := h.LinkSetUp(l); errors.Is(err, unix.ENETDOWN) {
+		return fmt.Errorf("%s is down, and so is %s on it; set it up: ip link set %s up: %w", s.Parent, s.Name, s.Parent, err)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // settings keep the host from being on a network by a link that it was not asked

@@ -108,7 +108,8 @@ func (s Sub) Apply(ctx context.Context) error {
 }
 
 func (s Sub) taken() error {
-	return fmt.Errorf("%s in the container %w; choose another CNI_IFNAME, or DEL what made it", s.Name, engine.ErrExists)
+	return fmt.Errorf("%s in the container %w: an earlier plugin of the list made it, or another network; "+
+		"put this plugin first in a list of its own, or choose another CNI_IFNAME", s.Name, engine.ErrExists)
 }
 
 // finish marks the link and gives it its name.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
@@ -23,6 +25,16 @@ type Setting struct {
 	NS     *netns.NS
 	Names  []string
 	Values []string
+	// Optional says that the attachment works without: where /proc/sys is read-only,
+	// Apply warns, and Observe takes what it finds.
+	Optional bool
+}
+
+// Try is Set for what is Optional.
+func Try(ns *netns.NS, pairs ...string) Setting {
+	s := Set(ns, pairs...)
+	s.Optional = true
+	return s
 }
 
 // Set returns the setting of names to values, given in turn.
@@ -57,7 +69,7 @@ func (s Setting) Observe(context.Context) (diff engine.Diff, err error) {
 			if readErr != nil {
 				return readErr
 			}
-			if there && diff == engine.Same {
+			if there && diff == engine.Same && !(s.Optional && readOnly(root+name)) {
 				diff = engine.Differ(name, found, s.Values[i])
 			}
 		}
@@ -89,16 +101,23 @@ func BridgesFiltered() (bool, error) {
 }
 
 // Apply writes only what differs, for which reading is cheaper.
-func (s Setting) Apply(context.Context) error {
+func (s Setting) Apply(ctx context.Context) error {
 	return s.NS.Do(func() error {
 		for i, name := range s.Names {
-			if err := write(root+name, s.Values[i]); err != nil {
+			err := write(root+name, s.Values[i])
+			if s.Optional && errors.Is(err, unix.EROFS) {
+				engine.Warn(ctx, fmt.Sprintf("/proc/sys is read-only, so %s%s is not set to %s", s.NS, name, s.Values[i]))
+				continue
+			}
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 }
+
+func readOnly(path string) bool { return errors.Is(unix.Access(path, unix.W_OK), unix.EROFS) }
 
 // read returns a setting's value, and whether the kernel has the setting.
 func read(path string) (value string, there bool, err error) {
@@ -142,9 +161,10 @@ func (f Forwarding) Observe(ctx context.Context) (engine.Diff, error) {
 }
 
 // Apply implements engine.Resource. A host that forwards IPv6 ignores router
-// advertisements unless accept_ra is 2, and would lose its own default route;
-// so links that listen to them are told to go on first
-// (kernel: Documentation/networking/ip-sysctl.rst).
+// advertisements unless accept_ra is 2, and would lose its own default route; so
+// links by which it has one, or an address, are told to go on first
+// (kernel: Documentation/networking/ip-sysctl.rst). Links of others, such as the
+// host's ends of virtual machines, are not: the host heeds nobody new.
 func (f Forwarding) Apply(ctx context.Context) error {
 	diff, err := f.Observe(ctx)
 	if err != nil || diff == engine.Same {
@@ -162,14 +182,12 @@ func (f Forwarding) Apply(ctx context.Context) error {
 func (f Forwarding) Remove(context.Context) error { return nil }
 
 func keepRouterAdvertisements() error {
-	paths, err := filepath.Glob(root + "net/ipv6/conf/*/accept_ra")
+	names, err := autoconfigured()
 	if err != nil {
 		return err
 	}
-	for _, p := range paths {
-		if link := filepath.Base(filepath.Dir(p)); link == "all" || link == "default" || link == "lo" {
-			continue // not links that a router could be on
-		}
+	for _, name := range names {
+		p := root + "net/ipv6/conf/" + name + "/accept_ra"
 		if b, err := os.ReadFile(p); err != nil || strings.TrimSpace(string(b)) != "1" {
 			continue // gone meanwhile, or not listening
 		}
@@ -178,4 +196,41 @@ func keepRouterAdvertisements() error {
 		}
 	}
 	return nil
+}
+
+// autoconfigured returns the links of the host that have a route from a router
+// advertisement, or an address that will expire unless it is renewed.
+func autoconfigured() (names []string, err error) {
+	h, err := netns.Host().Netlink()
+	if err != nil {
+		return nil, err
+	}
+	routes, err := netns.Dump(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(unix.AF_INET6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("routes: %w", err)
+	}
+	addrs, err := netns.Dump(func() ([]netlink.Addr, error) { return h.AddrList(nil, unix.AF_INET6) })
+	if err != nil {
+		return nil, fmt.Errorf("addresses: %w", err)
+	}
+	links := map[int]bool{}
+	for _, r := range routes {
+		links[r.LinkIndex] = true
+		for _, hop := range r.MultiPath {
+			links[hop.LinkIndex] = true
+		}
+	}
+	for _, a := range addrs {
+		if a.Flags&unix.IFA_F_PERMANENT == 0 {
+			links[a.LinkIndex] = true
+		}
+	}
+	for index := range links {
+		if l, err := h.LinkByIndex(index); err == nil { // else it is gone meanwhile
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names, nil
 }

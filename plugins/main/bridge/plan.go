@@ -56,9 +56,9 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 }
 
 func (c *config) planBridge(p *engine.Plan, a *cni.Attachment) {
-	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, bridgenet.Quiet(c.Bridge))
+	p.Ensure(link.Bridge{Name: c.Bridge, Network: c.Name, MTU: c.MTU, Promisc: c.PromiscMode, VLANs: c.tagged()}, bridgenet.HostLinkSysctls(c.Bridge))
 	if c.VLAN != 0 && c.Uplinked() {
-		p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}, bridgenet.Quiet(c.uplink()), link.Up{NS: netns.Host(), Name: c.uplink()})
+		p.Ensure(link.BridgeVLAN{Bridge: c.Bridge, ID: c.VLAN}, bridgenet.HostLinkSysctls(c.uplink()), link.Up{NS: netns.Host(), Name: c.uplink()})
 	}
 	for _, ip := range a.IPs {
 		if c.HasGateway(ip.Prefix.Addr().Is6()) && ip.Gateway.IsValid() {
