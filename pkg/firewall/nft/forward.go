@@ -77,6 +77,12 @@ func (f forward) Apply(context.Context) error {
 // Remove has no caller on the way of DEL: the rules are the bridge's.
 func (f forward) Remove(context.Context) error {
 	for _, t := range filterTables() {
+		if present, err := chainExists(t, "FORWARD"); err != nil || !present {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		rules, err := reader().GetRules(t, forwardChain(t))
 		if err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
@@ -88,8 +90,18 @@ func HeldPorts() ([]HeldPort, error) {
 // elements lists a set; nothing where there is no set, or no table.
 func elements(s set) ([]nftables.SetElement, error) {
 	elems, err := reader().GetSetElements(s.in(inet()))
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !s.exists() {
 		return nil, nil
 	}
 	return elems, err
+}
+
+// exists asks for the set itself, as the error of a listing does not tell. What
+// cannot be asked is thought to be there.
+func (s set) exists() bool {
+	_, err := query(unix.NFT_MSG_GETSET, inet(), []netlink.Attribute{
+		{Type: unix.NFTA_SET_TABLE, Data: text(tableName)},
+		{Type: unix.NFTA_SET_NAME, Data: text(s.name)},
+	})
+	return !errors.Is(err, fs.ErrNotExist)
 }

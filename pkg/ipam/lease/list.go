@@ -1,7 +1,9 @@
 package lease
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -59,4 +61,28 @@ func Networks(dataDir string) ([]string, error) {
 		}
 	}
 	return out, err
+}
+
+// ErrInUse is the error of RemoveNetwork where an address is leased.
+var ErrInUse = errors.New("addresses are leased")
+
+// RemoveNetwork removes what a network without leases has left in a directory. An
+// ADD that is about to take an address fails, as the directory goes with the lock.
+func RemoveNetwork(ctx context.Context, dataDir, network string) error {
+	s, err := Open(ctx, dataDir, network, nil, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close() //nolint:errcheck // what it would write is removed
+	held, err := List(dataDir, network)
+	if err != nil {
+		return err
+	}
+	if len(held) > 0 {
+		return fmt.Errorf("%s: %w, the first to %s", s.dir, ErrInUse, held[0].ContainerID)
+	}
+	return os.RemoveAll(string(s.dir))
 }

@@ -97,3 +97,17 @@ func DeleteByAlias(name string, alias owner.Mark) (bool, error) {
 	}
 	return true, nil
 }
+
+// Names lists the links of a namespace.
+func Names(ns *netns.NS) ([]string, error) {
+	h, err := ns.Netlink()
+	if err != nil {
+		return nil, err
+	}
+	links, err := netns.Dump(h.LinkList)
+	var out []string
+	for _, l := range links {
+		out = append(out, l.Attrs().Name)
+	}
+	return out, err
+}

@@ -3,6 +3,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -63,7 +64,7 @@ func Main(args []string, out, errs io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errs)
-	return a.code(root.Execute())
+	return a.code(root.ExecuteContext(context.Background()))
 }
 
 // code prints an error, a line each, and says what the program ends with.
@@ -104,8 +105,8 @@ func (a *app) root() *cobra.Command {
 		return usageError{fmt.Errorf("%w\nRun '%s --help' for usage", err, c.CommandPath())}
 	})
 	network := &cobra.Command{Use: "network", Short: "Manage networks", Args: cobra.NoArgs, RunE: help}
-	network.AddCommand(a.ls(), a.inspect())
-	root.AddCommand(network, a.ps(), a.port(), a.names())
+	network.AddCommand(a.create(), a.ls(), a.inspect(), a.connect(), a.disconnect(), a.prune(), a.rm())
+	root.AddCommand(network, a.ps(), a.port(), a.names(), a.run(), a.exec())
 	return root
 }
 

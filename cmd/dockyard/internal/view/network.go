@@ -188,3 +188,20 @@ func (f Filters) until(t time.Time) (bool, error) {
 }
 
 func dash(s string) string { return cmp.Or(s, "-") }
+
+// Prunable are the networks that prune's filters let through.
+func Prunable(inv *inventory.Inventory, f Filters) (map[string]bool, error) {
+	if err := f.check("label", "label!", "until"); err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for i := range inv.Networks {
+		n := &inv.Networks[i]
+		ok, err := f.network(n, 0)
+		if err != nil {
+			return nil, err
+		}
+		out[n.Name] = ok
+	}
+	return out, nil
+}
