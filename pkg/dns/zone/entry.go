@@ -77,7 +77,7 @@ func (e Entry) Observe(context.Context) (engine.Diff, error) {
 
 // observeFiles compares what is made of the record.
 func (e Entry) observeFiles() (engine.Diff, error) {
-	names, err := e.books(e.Mark.Network())
+	files, err := e.hostsOf(e.Mark.Network())
 	if err != nil {
 		return engine.Same, err
 	}
@@ -85,7 +85,8 @@ func (e Entry) observeFiles() (engine.Diff, error) {
 	if err != nil {
 		return engine.Same, err
 	}
-	for _, name := range append(names, hostsName(networksOn(own))) {
+	files[hostsName(networksOn(own))] = nil
+	for name := range files {
 		if diff, err := e.observeHosts(name); err != nil || diff != engine.Same {
 			return diff, err
 		}
@@ -94,7 +95,7 @@ func (e Entry) observeFiles() (engine.Diff, error) {
 }
 
 func (e Entry) observeHosts(name string) (engine.Diff, error) {
-	h, err := openHosts(e.hosts(name))
+	h, err := readHosts(e.hosts(name), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return engine.Diff(err.Error()), nil
 	}
@@ -102,6 +103,9 @@ func (e Entry) observeHosts(name string) (engine.Diff, error) {
 		return engine.Same, err
 	}
 	diff := engine.Differ(h.file.Name(), strings.Join(texts(h.of(e.Mark)), "; "), strings.Join(linesOf(&e.Record), "; "))
+	if h.networks() == nil {
+		diff = engine.Diff(fmt.Sprintf("%s: %v", h.file.Name(), errForeign))
+	}
 	return diff, h.file.Close()
 }
 
@@ -157,7 +161,7 @@ func (e Entry) refuseHeld() error {
 		}
 	}
 	chosen := slices.DeleteFunc(slices.Clone(e.Names), func(n string) bool { return n == ShortID(e.ContainerID) })
-	return e.edit(network, func(h *hosts) error {
+	return e.edit(network, []string{network}, func(h *hosts) error {
 		if name, who, held := h.holder(e.Mark, chosen); held {
 			return &engine.HeldError{Object: fmt.Sprintf("name %q on network %q", name, e.Network), Holder: string(who)}
 		}

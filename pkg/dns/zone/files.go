@@ -31,10 +31,8 @@ const (
 func (s Store) writeFiles(container string, marks []owner.Mark, written ...Record) error {
 	dir := s.container(container)
 	name := hostsName(networksOn(marks))
-	if !whole(s.hosts(name)) {
-		if err := s.render(networksOn(marks)); err != nil {
-			return err
-		}
+	if err := s.edit(name, networksOn(marks), func(*hosts) error { return nil }); err != nil {
+		return err
 	}
 	if err := link(filepath.Join("../../hosts", name), filepath.Join(dir, hostsFile), filepath.Join(dir, fresh)); err != nil {
 		return err

@@ -2,6 +2,8 @@ package zone
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
 )
@@ -22,34 +26,27 @@ import (
 //
 //	10.1.0.2\tweb web.net # net/c1/eth0            is there
 //	#0.1.0.2\tweb web.net # net/c1/eth0            is not, yet or any more
-//	#                                              is room for another
 //
-// A reader that comes between sees one or the other. A line has at most maxLine
-// bytes, as musl cuts longer ones.
-//
-// Nothing here takes the file apart as a whole: ADD and DEL look for a mark or for
-// room as memchr(3) would, which costs microseconds for a thousand lines.
+// A reader that comes between sees one or the other. Lines are added at the end, or in
+// place of one that is no more; they are never moved, as a reader might miss them. A
+// line has at most maxLine bytes, as musl cuts longer ones.
 type hosts struct {
-	file     *os.File
-	text     io.ReaderAt // the file
-	size     int
-	networks []string
-	window   []byte
+	file    *os.File
+	data    []byte // all that is in it
+	changed bool
 }
 
 const (
-	maxLine = 400 // musl: 512
-	grain   = 64  // lines are padded to a multiple, so that another fits later
-
-	windowSize = 32 << 10
+	maxLine  = 400      // musl: 512
+	grain    = 64       // lines are padded to a multiple, so that another fits later
+	maxHosts = 32 << 20 // bytes of a file; containers may be able to write to it
 )
 
-// A line is one of the file that an attachment has, had or can have.
+// A line is one of the file that an attachment has.
 type line struct {
-	at, length int // length with the final newline
-	live       bool
-	mark       owner.Mark // "" where there is room
-	text       string     // address and names
+	at   int
+	mark owner.Mark
+	text string // address and names
 }
 
 // header is what every file begins with: what a container is to find anyway,
@@ -63,77 +60,46 @@ func header(networks []string) string {
 
 const networksAre = "# Written by dns-hosts, for containers on: "
 
-// networksOf reads the networks of a file from its header; none if that is not
-// as it was written.
-func networksOf(data []byte) []string {
-	first, _, _ := bytes.Cut(data, []byte("\n"))
+// networks reads them from the header; none if that is not as it was written.
+func (h *hosts) networks() []string {
+	first, _, _ := bytes.Cut(h.data, []byte("\n"))
 	list, ok := strings.CutPrefix(string(first), networksAre)
 	networks := strings.Fields(list)
-	if !ok || !bytes.HasPrefix(data, []byte(header(networks))) {
+	if !ok || !bytes.HasPrefix(h.data, []byte(header(networks))) {
 		return nil
 	}
 	return networks
 }
 
-// containing are the lines that have that text somewhere.
+// containing are the lines of attachments that have that text somewhere.
 func (h *hosts) containing(text string) iter.Seq[line] {
 	return func(yield func(line) bool) {
-		for off, done := 0, 0; ; off += len(h.window) - len(text) + 1 {
-			n := h.read(h.window, off)
-			for i := 0; i < n; {
-				found := bytes.Index(h.window[i:n], []byte(text))
-				if found < 0 {
-					break
-				}
-				at := off + i + found + 1 // text may begin with the newline before
-				i += found + 1
-				if at < done {
-					continue
-				}
-				l, ok := h.line(at)
-				if ok && !yield(l) {
-					return
-				}
-				done = l.at + l.length
-			}
-			if n < len(h.window) {
+		for at := 0; ; {
+			found := bytes.Index(h.data[at:], []byte(text))
+			if found < 0 {
 				return
 			}
+			start := bytes.LastIndexByte(h.data[:at+found], '\n') + 1
+			length := bytes.IndexByte(h.data[start:], '\n')
+			if length < 0 { // somebody has cut the last line
+				return
+			}
+			l, ok := parseLine(string(h.data[start : start+length]))
+			if l.at = start; ok && !yield(l) {
+				return
+			}
+			at = start + length
 		}
 	}
-}
-
-// line is the one that the byte at that place belongs to. One that no attachment
-// has or can have is not ok.
-func (h *hosts) line(at int) (line, bool) {
-	const reach = maxLine + maxName + owner.MaxMark // of a line of ours, even of one name alone
-	var buf [2 * reach]byte
-	from := max(0, at-reach)
-	b := buf[:h.read(buf[:], from)]
-	start := bytes.LastIndexByte(b[:at-from], '\n') + 1
-	length := bytes.IndexByte(b[start:], '\n')
-	if length < 0 {
-		length = len(b) - start // openHosts completes the last
-	}
-	l, ok := parseLine(string(b[start : start+length]))
-	l.at, l.length = from+start, length+1
-	return l, ok && length < reach
-}
-
-// read returns how many bytes are there, no more than b has room for. Where
-// reading fails there are none: in the worst case a line is written twice.
-func (h *hosts) read(b []byte, at int) int {
-	n, _ := h.text.ReadAt(b, int64(at))
-	return n
 }
 
 // lines are all of attachments.
 func (h *hosts) lines() iter.Seq[line] { return h.containing(" # ") }
 
-// of are the lines of an attachment, live or not.
+// of are the lines of an attachment.
 func (h *hosts) of(m owner.Mark) iter.Seq[line] {
-	const fast = 60                                // bytes that the standard library looks for with vector instructions
-	text := "/" + m.Container() + "/" + m.IfName() // a byte that is rare, unlike the space before the mark
+	const fast = 60 // bytes that the standard library looks for with vector instructions
+	text := "# " + string(m)
 	return func(yield func(line) bool) {
 		for l := range h.containing(text[:min(fast, len(text))]) {
 			if l.mark == m && !yield(l) {
@@ -143,34 +109,97 @@ func (h *hosts) of(m owner.Mark) iter.Seq[line] {
 	}
 }
 
-// room returns where a line of so many bytes can stand: a line without a mark, or
-// the end.
-func (h *hosts) room(n int) line {
-	for l := range h.containing("\n#      ") {
-		if l.mark == "" && l.length >= n && l.length <= maxLine+grain {
-			return l
-		}
+// parseLine is for a line that is there.
+func parseLine(s string) (line, bool) {
+	s = strings.TrimRight(s, " ")
+	cut := strings.LastIndex(s, " # ") // an interface's name may have a '#', but no space
+	if cut <= 0 || s[0] == '#' {
+		return line{}, false
 	}
-	return line{at: h.size, length: pad(n)}
+	l := line{text: s[:cut], mark: owner.Mark(s[cut+len(" # "):])}
+	return l, l.mark.Valid()
 }
 
-func parseLine(s string) (line, bool) {
-	if s != "" && s[0] == '#' && strings.TrimRight(s[1:], " ") == "" {
-		return line{}, true
+// add makes a line, in place of one that is no more and was as long or longer, else at
+// the end.
+func (h *hosts) add(m owner.Mark, text string) error {
+	length := pad(m, text)
+	for at := 0; ; {
+		found := bytes.Index(h.data[at:], []byte("\n#"))
+		if found < 0 {
+			return h.put(len(h.data), length, m, text)
+		}
+		at += found + 1
+		if room := bytes.IndexByte(h.data[at:], '\n') + 1; room >= length && room <= maxLine+grain {
+			return h.put(at, room, m, text)
+		}
 	}
-	s = strings.TrimRight(s, " ")
-	cut := strings.LastIndexByte(s, '#') // an interface's name may have one
-	for cut > 0 && (s[cut-1] != ' ' || cut+1 == len(s) || s[cut+1] != ' ') {
-		cut = strings.LastIndexByte(s[:cut], '#')
+}
+
+// pad returns the length of a line, with room for others that are a little longer.
+func pad(m owner.Mark, text string) int {
+	return (len(text) + len(" # ") + len(m) + 1 + grain - 1) / grain * grain
+}
+
+// put writes a line of that length.
+func (h *hosts) put(at, length int, m owner.Mark, text string) error {
+	b := bytes.Repeat([]byte(" "), length)
+	copy(b, text+" # "+string(m))
+	b[0], b[length-1] = '#', '\n'
+	return errors.Join(h.write(b, at), h.write([]byte{text[0]}, at))
+}
+
+// drop takes lines away.
+func (h *hosts) drop(lines iter.Seq[line]) error {
+	var errs []error
+	for l := range lines {
+		errs = append(errs, h.write([]byte{'#'}, l.at))
 	}
-	if cut <= 1 {
-		return line{}, false
+	return errors.Join(errs...)
+}
+
+// write changes the file at a place, or adds to it at the end.
+func (h *hosts) write(b []byte, at int) error {
+	h.changed = true
+	if more := at + len(b) - len(h.data); more > 0 {
+		h.data = append(h.data, make([]byte, more)...)
 	}
-	mark := owner.Mark(s[cut+2:])
-	if !mark.Valid() {
-		return line{}, false
+	copy(h.data[at:], b)
+	if h.file == nil { // not yet
+		return nil
 	}
-	return line{live: s[0] != '#', mark: mark, text: s[:cut-1]}, true
+	_, err := h.file.WriteAt(b, int64(at))
+	return err
+}
+
+// readHosts reads a file, whatever is in it.
+func readHosts(path string, flags int) (*hosts, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxHosts) {
+		err = fmt.Errorf("%s: %s of %d bytes: %w", path, st.Mode().Type(), st.Size(), errForeign)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	h := &hosts{file: f, data: make([]byte, st.Size())}
+	if _, err = f.ReadAt(h.data, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.Join(err, f.Close())
+	}
+	return h, nil
+}
+
+// errForeign is for a file that somebody else has written to.
+var errForeign = fmt.Errorf("not as dns-hosts has written it: %w", fs.ErrInvalid)
+
+// seal is what tells a file as it was left from one that somebody has written to, such
+// as a container that has it mounted and may write.
+func (h *hosts) seal() string {
+	sum := sha256.Sum256(h.data)
+	return hex.EncodeToString(sum[:])
 }
 
 // linesOf renders what a hosts file says of a record, sorted: in the file the
@@ -210,93 +239,10 @@ func chunks(words []string, limit int) (out []string) {
 	return out
 }
 
-// openHosts opens a file, whose header tells that it is whole.
-func openHosts(path string) (*hosts, error) {
-	h, err := peekHosts(path, os.O_RDWR)
-	if err != nil {
-		return nil, err
-	}
-	var last [1]byte
-	if h.networks = networksOf(h.window[:h.read(h.window, 0)]); h.networks == nil {
-		err = fmt.Errorf("%s: %w", path, errNotWhole)
-	} else if h.read(last[:], h.size-1) == 1 && last[0] != '\n' { // one has died while writing
-		err = h.write([]byte("\n"), h.size)
-	}
-	if err != nil {
-		return nil, errors.Join(err, h.file.Close())
-	}
-	return h, nil
-}
-
-// peekHosts opens a file whatever is in it.
-func peekHosts(path string, flags int) (*hosts, error) {
-	f, err := os.OpenFile(path, flags, 0)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &hosts{file: f, text: f, size: int(st.Size()), window: make([]byte, windowSize)}, nil
-}
-
-// whole reports whether there is a file, and its header is as it was written.
-func whole(path string) bool {
-	h, err := openHosts(path)
-	return err == nil && h.file.Close() == nil
-}
-
-// errNotWhole is for a file that somebody else has written over.
-var errNotWhole = fmt.Errorf("not as dns-hosts writes it: %w", fs.ErrInvalid)
-
-// add puts a line where there is room, else at the end.
-func (h *hosts) add(m owner.Mark, text string) error {
-	l := h.room(lineLength(m, text))
-	l.mark, l.text = m, text
-	b := l.render()
-	first := b[0]
-	b[0] = '#'
-	return errors.Join(h.write(b, l.at), h.write([]byte{first}, l.at))
-}
-
-func lineLength(m owner.Mark, text string) int { return len(text) + len(" # ") + len(m) + 1 }
-
-func pad(n int) int { return (n + grain - 1) / grain * grain }
-
-// render is the line as it stands in the file.
-func (l *line) render() []byte {
-	b := bytes.Repeat([]byte(" "), l.length)
-	copy(b, l.text+" # "+string(l.mark))
-	b[len(b)-1] = '\n'
-	return b
-}
-
-// drop takes lines away.
-func (h *hosts) drop(lines []line) error {
-	var errs []error
-	for _, l := range lines {
-		if l.live {
-			errs = append(errs, h.write([]byte{'#'}, l.at))
-		}
-		errs = append(errs, h.write(bytes.Repeat([]byte(" "), l.length-2), l.at+1))
-	}
-	return errors.Join(errs...)
-}
-
-// write changes the file at a place, or adds to it at the end.
-func (h *hosts) write(b []byte, at int) error {
-	h.size = max(h.size, at+len(b))
-	_, err := h.file.WriteAt(b, int64(at))
-	return err
-}
-
-// texts returns those of the live ones of some lines, sorted.
+// texts returns those of some lines, sorted.
 func texts(lines iter.Seq[line]) (out []string) {
 	for l := range lines {
-		if l.live {
-			out = append(out, l.text)
-		}
+		out = append(out, l.text)
 	}
 	slices.Sort(out)
 	return out
@@ -306,7 +252,7 @@ func texts(lines iter.Seq[line]) (out []string) {
 func (h *hosts) holder(m owner.Mark, names []string) (name string, who owner.Mark, held bool) {
 	for _, name := range names {
 		for l := range h.containing(name) {
-			if l.live && !l.mark.SameContainer(m) && slices.Contains(strings.Fields(l.text)[1:], name) {
+			if !l.mark.SameContainer(m) && slices.Contains(strings.Fields(l.text)[1:], name) {
 				return name, l.mark, true
 			}
 		}
@@ -314,19 +260,16 @@ func (h *hosts) holder(m owner.Mark, names []string) (name string, who owner.Mar
 	return "", "", false
 }
 
-// wanted reports whether some container is on all of the networks, so that the
-// file is its.
-func (h *hosts) wanted() bool {
+// wanted reports whether some container is on all of these networks, so that the file
+// is its.
+func (h *hosts) wanted(networks []string) bool {
 	on := map[string]map[string]bool{}
 	for l := range h.lines() {
-		if !l.live {
-			continue
-		}
 		c := l.mark.Container()
 		if on[c] == nil {
 			on[c] = map[string]bool{}
 		}
-		if on[c][l.mark.Network()] = true; len(on[c]) == len(h.networks) {
+		if on[c][l.mark.Network()] = true; len(on[c]) == len(networks) {
 			return true
 		}
 	}

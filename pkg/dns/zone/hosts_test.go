@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -30,7 +31,7 @@ func seen(t *testing.T, s Store, container string) []string {
 		t.Fatal(err)
 	}
 	var lines []string
-	for line := range strings.Lines(strings.TrimPrefix(string(data), header(networksOf(data)))) {
+	for line := range strings.Lines(strings.TrimPrefix(string(data), header((&hosts{data: data}).networks()))) {
 		if len(line) >= 512 {
 			t.Errorf("musl cuts a line of %d bytes", len(line))
 		}
@@ -75,7 +76,7 @@ func TestHostsModel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{s.Containers(), s.hostsDir()} {
+	for _, dir := range []string{s.Containers(), s.hostsDir(), s.seals()} {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("%s: left is %v, %v", dir, left, err)
 		}
@@ -210,7 +211,7 @@ func FuzzParseRecord(f *testing.F) {
 			}
 		}
 		file := Hosts([]string{r.Mark.Network()}, []Record{r})
-		for l := range (&hosts{text: bytes.NewReader(file), window: make([]byte, windowSize)}).lines() {
+		for l := range (&hosts{data: file}).lines() {
 			if l.mark != r.Mark || strings.ContainsAny(l.text, "#\n\r") {
 				t.Errorf("line %+v", l)
 			}
@@ -232,7 +233,7 @@ func TestHostsLarge(t *testing.T) {
 		}
 	}
 	st, err := os.Stat(s.hosts("a"))
-	if err != nil || st.Size() < 2*windowSize {
+	if err != nil || st.Size() < 64<<10 {
 		t.Fatal(st.Size(), err)
 	}
 	for _, step := range []struct {
@@ -264,41 +265,149 @@ func TestHostsLarge(t *testing.T) {
 func FuzzHosts(f *testing.F) {
 	f.Add([]byte(header([]string{"a"})))
 	f.Add(Hosts([]string{"a"}, []Record{*record("a", "c1", "eth0", []string{"web"}, "10.1.0.2")}))
-	f.Add([]byte(header([]string{"a"}) + "#\n# \n#   \nx # a/b/c\n#cut"))
+	f.Add([]byte(header([]string{"a"}) + "#\n# \n#   \nx # a/b/c\n#cut\n"))
 	path := filepath.Join(f.TempDir(), "a")
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 0 && data[len(data)-1] != '\n' {
+			return // intact refuses it
+		}
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		h, err := openHosts(path)
-		if err != nil {
-			return
+		read := func() *hosts {
+			h, err := readHosts(path, os.O_RDWR)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = h.file.Close() })
+			return h
 		}
-		defer func() { _ = h.file.Close() }()
-		m := owner.Mark("a/new/eth0")
+		m, h := owner.Mark("a/new/eth0"), read()
 		before := h.others(m)
-		if err = h.add(m, "10.0.0.9\tnew new.a"); err != nil {
+		if err := h.drop(h.of(m)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := openHosts(path)
-		if err != nil || !slices.Contains(texts(again.of(m)), "10.0.0.9\tnew new.a") || !slices.Equal(again.others(m), before) {
-			t.Fatalf("added: %+v, %v", again, err)
-		}
-		defer func() { _ = again.file.Close() }()
-		if err = again.drop(slices.Collect(again.of(m))); err != nil {
+		if err := h.add(m, "10.0.0.9\tnew new.a"); err != nil {
 			t.Fatal(err)
 		}
-		last, err := openHosts(path)
-		if err != nil || len(texts(last.of(m))) > 0 || !slices.Equal(last.others(m), before) {
-			t.Fatalf("dropped: %+v, %v", last, err)
+		again := read()
+		if !bytes.Equal(again.data, h.data) || !slices.Equal(texts(again.of(m)), []string{"10.0.0.9\tnew new.a"}) || !slices.Equal(again.others(m), before) {
+			t.Fatalf("added: %q, %q", again.data, h.data)
 		}
-		_ = last.file.Close()
+		if err := again.drop(again.of(m)); err != nil {
+			t.Fatal(err)
+		}
+		if last := read(); len(texts(last.of(m))) > 0 || !slices.Equal(last.others(m), before) {
+			t.Fatalf("dropped: %q", last.data)
+		}
 	})
+}
+
+// A11: a container may have the file mounted, and be able to write to it. Whatever it
+// does there, the next ADD or DEL writes the file anew, in place, from the records; and
+// no verb takes longer for it.
+func TestA11HostsFileIsWrittenTo(t *testing.T) {
+	forged := func(text string) func(string) error {
+		return func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteString(text)
+			return errors.Join(err, f.Close())
+		}
+	}
+	for name, spoil := range map[string]func(path string) error{
+		"a line":                         forged("6.6.6.6\tbank.example\n"),
+		"a line with a mark":             forged("6.6.6.6\tbank.example # a/c1/eth0\n"),
+		"a line of another network":      forged("6.6.6.6\tbank.example # b/c9/eth0\n"),
+		"a line without an end":          forged("6.6.6.6\tbank.example # a/c1/eth0"),
+		"300 GB":                         func(path string) error { return os.Truncate(path, 300<<30) },
+		"nothing":                        func(path string) error { return os.Truncate(path, 0) },
+		"part of it":                     func(path string) error { return os.Truncate(path, 200) },
+		"garbage":                        func(path string) error { return os.WriteFile(path, []byte("garbage"), 0) },
+		"another address of a container": replace("10.0.0.1", "10.6.6.6"),
+		"another network":                replace("containers on: a", "containers on: b"),
+	} {
+		for _, verb := range []string{"ADD", "DEL"} {
+			s := store(t)
+			entry := func(i int) Entry {
+				return Entry{Store: s, Record: *record("a", fmt.Sprintf("c%d", i), "eth0", []string{fmt.Sprintf("n%d", i)}, fmt.Sprintf("10.0.0.%d", i))}
+			}
+			for i := 1; i <= 3; i++ {
+				if err := entry(i).Apply(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path := s.hosts("a")
+			before, err := os.Stat(path)
+			if err == nil {
+				err = spoil(path)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := entry(1).Observe(t.Context()); err != nil {
+				t.Errorf("%s: CHECK: %v", name, err)
+			}
+			want := []string{"10.0.0.1\tn1 n1.a", "10.0.0.2\tn2 n2.a"}
+			if verb == "ADD" {
+				want = append(want, "10.0.0.3\tn3 n3.a", "10.0.0.4\tn4 n4.a")
+				err = entry(4).Apply(t.Context())
+			} else {
+				found, ofErr := s.Scope("").Of(t.Context(), entry(3).Mark)
+				if ofErr != nil || len(found) != 1 {
+					t.Errorf("%s: found %v, %v", name, found, ofErr)
+				}
+				err = found[0].Resource.Remove(t.Context())
+			}
+			if err != nil {
+				t.Fatalf("%s: %s: %v", name, verb, err)
+			}
+			if got := seen(t, s, "c1"); !slices.Equal(got, want) {
+				t.Errorf("%s, then %s: %q, want %q", name, verb, got, want)
+			}
+			if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) || after.Size() > 4096 {
+				t.Errorf("%s, then %s: another file, or one of %d bytes", name, verb, after.Size())
+			}
+		}
+	}
+}
+
+func replace(old, new string) func(path string) error {
+	return func(path string) error {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, bytes.Replace(data, []byte(old), []byte(new), 1), 0)
+	}
+}
+
+// A file that an earlier version has left has no seal, and is gone on with.
+func TestHostsOfEarlierVersion(t *testing.T) {
+	s := store(t)
+	if err := (Entry{Store: s, Record: *record("a", "c1", "eth0", []string{"one"}, "10.0.0.1")}).Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(s.seals()); err != nil {
+		t.Fatal(err)
+	}
+	e := Entry{Store: s, Record: *record("a", "c2", "eth0", []string{"two"}, "10.0.0.2")}
+	if err := e.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := seen(t, s, "c1"); !slices.Equal(got, []string{"10.0.0.1\tone one.a", "10.0.0.2\ttwo two.a"}) {
+		t.Errorf("%q", got)
+	}
+	if seal, _ := s.sealOf("a"); seal == "" {
+		t.Error("it is not sealed")
+	}
 }
 
 func (h *hosts) others(m owner.Mark) (out []string) {
 	for l := range h.lines() {
-		if l.live && l.mark != m {
+		if l.mark != m {
 			out = append(out, l.text)
 		}
 	}

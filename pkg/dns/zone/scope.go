@@ -33,8 +33,8 @@ func (s scope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
 	if s.netns != "" && s.linkedForNetNS(m.Container(), filepath.Join(s.NetNS, s.netns), hostsFile) {
 		return []engine.Found{s.found(m)}, nil
 	}
-	names, err := s.books(m.Network())
-	for _, name := range names {
+	files, err := s.hostsOf(m.Network())
+	for name := range files {
 		if s.marksIn(name, func(h *hosts) iter.Seq[line] { return h.of(m) }) != nil {
 			return []engine.Found{s.found(m)}, nil
 		}
@@ -48,15 +48,13 @@ func (s scope) found(m owner.Mark) engine.Found {
 
 // marksIn are the marks of the lines of a hosts file; of one that has gone, none.
 func (s scope) marksIn(name string, find func(*hosts) iter.Seq[line]) (marks []owner.Mark) {
-	h, err := peekHosts(s.hosts(name), os.O_RDONLY)
+	h, err := readHosts(s.hosts(name), os.O_RDONLY)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = h.file.Close() }()
 	for l := range find(h) {
-		if l.mark != "" {
-			marks = append(marks, l.mark)
-		}
+		marks = append(marks, l.mark)
 	}
 	return marks
 }

@@ -25,6 +25,7 @@ import (
 //	containers/c1/resolv.conf
 //	hosts/net                    of containers on one network
 //	hosts/net+other              of containers on these two
+//	seals/net                    tells whether somebody else has written to hosts/net
 //	remote/net@192.0.2.12        public records of containers on another host
 //
 // Whatever changes a record touches the directory of its container, so that it is
@@ -46,6 +47,8 @@ func (s Store) Socket() string { return filepath.Join(s.Root, "daemon.sock") }
 func (s Store) container(name string) string { return filepath.Join(s.Containers(), name) }
 func (s Store) hostsDir() string             { return filepath.Join(s.Root, "hosts") }
 func (s Store) hosts(name string) string     { return filepath.Join(s.hostsDir(), name) }
+func (s Store) seals() string                { return filepath.Join(s.Root, "seals") }
+func (s Store) seal(name string) string      { return filepath.Join(s.seals(), name) }
 
 func (s Store) path(m owner.Mark) string {
 	return filepath.Join(s.container(m.Container()), m.Network()+"@"+m.IfName())
