@@ -226,9 +226,13 @@ func Eventually(t testing.TB, f func() error) {
 	}
 }
 
-// Until calls f until it gives no error, or its last one after Patience.
+// Until calls f until it gives no error, or its last one after Patience, and no less
+// than fewestTries: a machine that is busy gets longer.
 func Until(f func() error) (err error) {
-	for start := time.Now(); time.Since(start) < Patience; time.Sleep(5 * time.Millisecond) {
+	const fewestTries = 500
+	start := time.Now()
+	for tries := 0; tries < fewestTries || time.Since(start) < Patience; tries++ {
+		time.Sleep(min(5*time.Millisecond, time.Duration(tries)*time.Millisecond))
 		if err = f(); err == nil {
 			return nil
 		}
