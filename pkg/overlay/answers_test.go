@@ -48,3 +48,27 @@ func TestA8AnsweredInPart(t *testing.T) {
 		t.Errorf("%v, %s", err, d.known.Problem)
 	}
 }
+
+// A clock that was set back says nothing of how long other hosts may have had this
+// one's blocks; one that was set forward, or a machine that has slept, too long.
+func TestClockJumps(t *testing.T) {
+	d, l := newTestDaemon(t)
+	l.host.Blocks = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/29")}
+	d.c.StateDir = t.TempDir()
+	d.known.Hosts = peer.Snapshot{l.host}
+	for age, want := range map[time.Duration]bool{
+		time.Minute: true, -time.Second: true,
+		d.c.Etcd.Reclaim() + time.Minute: false, -time.Hour: false,
+	} {
+		d.contact = time.Now().Round(0).Add(-age)
+		if err := d.publish(nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.c.readState(); err != nil {
+			t.Fatal(err)
+		}
+		if self, _ := d.c.hosts.Find(l.host.Address); (len(self.Blocks) == 1) != want || (d.c.problem == "") != want {
+			t.Errorf("word with etcd %v ago: %v, %q", age, d.c.hosts, d.c.problem)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func (c *Config) dataDir() string {
 	var ipam struct {
 		DataDir string `json:"dataDir"`
 	}
-	_ = json.Unmarshal(c.IPAM, &ipam) // host-local judges it
+	_ = json.Unmarshal(c.IPAM, &ipam) // host-local validates it
 	return cmp.Or(ipam.DataDir, "/var/lib/cni/networks")
 }
 
@@ -49,8 +49,8 @@ func (d *Daemon) leased(blocks []netip.Prefix) (map[netip.Prefix]int, error) {
 	return n, nil
 }
 
-// room is how many addresses of a block containers can have.
-func room(b netip.Prefix) int {
+// capacity is how many addresses of a block containers can have.
+func capacity(b netip.Prefix) int {
 	bits := b.Addr().BitLen() - b.Bits()
 	if bits > 30 {
 		return math.MaxInt32
@@ -76,8 +76,8 @@ func (d *Daemon) provide(ctx context.Context, self peer.Host) (changed bool, err
 		for _, b := range self.Blocks {
 			if s.Contains(b.Addr()) && !b.IsSingleIP() {
 				blocks = append(blocks, b)
-				free += room(b) - used[b]
-				small = min(small, room(b))
+				free += capacity(b) - used[b]
+				small = min(small, capacity(b))
 			}
 		}
 		if len(blocks) == 0 || free < min(spare, small/4) {
@@ -89,19 +89,19 @@ func (d *Daemon) provide(ctx context.Context, self peer.Host) (changed bool, err
 			changed = changed || err == nil
 			continue
 		}
-		returned, err := d.giveBack(ctx, blocks, used, free)
+		returned, err := d.release(ctx, blocks, used, free)
 		changed = changed || returned
 		errs = append(errs, err)
 	}
 	return changed, errors.Join(errs...)
 }
 
-// giveBack returns the last block of several, when the others have room: first it
-// rests, so that no ADD takes an address from it, and if it is still empty when
-// all that had begun before are over, it goes.
-func (d *Daemon) giveBack(ctx context.Context, blocks []netip.Prefix, used map[netip.Prefix]int, free int) (bool, error) {
+// release returns the last block of several to the store, when the others have
+// addresses enough: first it is drained, so that no ADD takes an address from it, and
+// if it is still empty when all that had begun before are over, it goes.
+func (d *Daemon) release(ctx context.Context, blocks []netip.Prefix, used map[netip.Prefix]int, free int) (bool, error) {
 	last := blocks[len(blocks)-1]
-	if len(blocks) < 2 || used[last] > 0 || free-room(last) < 2*min(spare, room(last)/4) {
+	if len(blocks) < 2 || used[last] > 0 || free-capacity(last) < 2*min(spare, capacity(last)/4) {
 		delete(d.idle, last)
 		return false, nil
 	}

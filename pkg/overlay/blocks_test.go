@@ -86,7 +86,7 @@ func leaves(t *testing.T, d *Daemon, last ...int) {
 }
 
 // A host claims a block when its own get full, rests the last that is empty while
-// others have room, and returns it when it has rested; never one with a container
+// others have room, and returns it when it is drained; never one with a container
 // in it, nor its only one.
 func TestBlocks(t *testing.T) {
 	d, l := newTestDaemon(t)
@@ -96,17 +96,17 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 	for i, step := range []struct {
-		leases  []int
-		rested  bool
-		blocks  int
-		resting int
+		leases   []int
+		rested   bool
+		blocks   int
+		draining int
 	}{
 		{nil, false, 1, 0},
 		{nil, true, 1, 0},
 		{[]int{2, 3, 4, 5}, false, 1, 0},
 		{[]int{2, 3, 4, 5, 6}, false, 2, 0},
 		{[]int{2, 3, 4, 5, 6, 10}, true, 2, 0},
-		{[]int{2, 3, 4, 5, 6}, true, 2, 0}, // the other has no room
+		{[]int{2, 3, 4, 5, 6}, true, 2, 0}, // the other has no addresses
 		{[]int{2, 3}, false, 2, 1},
 		{[]int{2, 3}, false, 2, 1},
 		{[]int{2, 3, 10}, true, 2, 0}, // an ADD had begun before
@@ -122,8 +122,8 @@ func TestBlocks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := hosts[0].Blocks; len(got) != step.blocks || len(d.idle) != step.resting || len(l.host.Blocks) != step.blocks {
-			t.Errorf("step %d: found blocks %v, resting %v, want %d and %d", i, got, d.idle, step.blocks, step.resting)
+		if got := hosts[0].Blocks; len(got) != step.blocks || len(d.idle) != step.draining || len(l.host.Blocks) != step.blocks {
+			t.Errorf("step %d: found blocks %v, draining %v, want %d and %d", i, got, d.idle, step.blocks, step.draining)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (c *Config) subnet(a netip.Addr) (netip.Prefix, bool) {
 
 // gives reports whether an address is in a block that containers get theirs from.
 func (c *Config) gives(a netip.Addr) bool {
-	return c.self().Has(a) && !slices.ContainsFunc(c.resting, func(b netip.Prefix) bool { return b.Contains(a) })
+	return c.self().Has(a) && !slices.ContainsFunc(c.draining, func(b netip.Prefix) bool { return b.Contains(a) })
 }
 
 // listed judges an address by the list of hosts: it must not be in the block of
@@ -81,7 +81,7 @@ func (c *Config) listed(a cni.Requested, rep *conf.Report) error {
 // container has chosen, which are excluded for whoever asks for any.
 func (c *Config) ranges(ipam map[string]any, chosen []netip.Addr) error {
 	self := c.self()
-	blocks := slices.DeleteFunc(slices.Clone(self.Blocks), func(b netip.Prefix) bool { return slices.Contains(c.resting, b) })
+	blocks := slices.DeleteFunc(slices.Clone(self.Blocks), func(b netip.Prefix) bool { return slices.Contains(c.draining, b) })
 	sets := peer.Ranges(blocks, c.Subnets, c.Mode == flat)
 	if len(sets) == 0 {
 		if c.Etcd != nil {

@@ -65,17 +65,17 @@ func TestChosen(t *testing.T) {
 	}
 }
 
-// A block of one's own with an address in it that an ADD is about to have does not
-// rest.
-func TestChosenInResting(t *testing.T) {
+// A block of one's own with an address in it that an ADD is about to have is not
+// drained.
+func TestChosenInDraining(t *testing.T) {
 	d, l := newTestDaemon(t)
 	l.host.Blocks = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/29"), netip.MustParsePrefix("10.1.0.8/29")}
 	leaves(t, d)
 	if _, err := d.look(t.Context()); err != nil || len(d.idle) != 1 {
-		t.Fatalf("resting %v, %v", d.idle, err)
+		t.Fatalf("draining %v, %v", d.idle, err)
 	}
 	d.asking = []*claim{{addrs: []netip.Addr{netip.MustParseAddr("10.1.0.10")}, done: make(chan answer, 1)}}
 	if _, err := d.look(t.Context()); err != nil || len(d.idle) != 0 {
-		t.Errorf("resting %v, %v", d.idle, err)
+		t.Errorf("draining %v, %v", d.idle, err)
 	}
 }

@@ -4,6 +4,7 @@
 package overlay
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -39,7 +40,7 @@ type Config struct {
 	underlay underlay      // of this host
 	hosts    peer.Snapshot // all that are known, this one too
 	problem  string        // what the daemon cannot do, if anything
-	resting  []netip.Prefix
+	draining []netip.Prefix
 	checking bool          // what a daemon keeps
 	daemon   *control.Call // that keeps what it has claimed for this container
 	fault    string        // why checksums are not left to the hardware, if that is so
@@ -227,12 +228,26 @@ func (e *Etcd) validateAccess(rep *conf.Report) {
 			rep.Bad(conf.Index("etcd.endpoints", i), text, `a URL such as "https://192.0.2.1:2379"`)
 		}
 	}
+	if plain, secure := e.schemes(); plain && secure {
+		rep.Conflict("etcd.endpoints", "found http and https, want one of them for all: what is said to one endpoint in the clear need not be encrypted to another, and whoever answers there is believed")
+	} else if plain && cmp.Or(e.CA, e.Cert, e.Key) != "" {
+		rep.Conflict("etcd.endpoints, etcd.ca, etcd.cert, etcd.key", "found http, want https for all endpoints, or no certificates: they are not used with http")
+	}
 	if (e.Cert == "") != (e.Key == "") {
 		rep.Conflict("etcd.cert, etcd.key", "want both, or neither")
 	}
 	if (e.Username == "") != (e.PasswordFile == "") {
 		rep.Conflict("etcd.username, etcd.passwordFile", "want both, or neither")
 	}
+}
+
+// schemes reports whether there are endpoints without TLS, and with it.
+func (e *Etcd) schemes() (plain, secure bool) {
+	for _, text := range e.Endpoints {
+		scheme, _, _ := strings.Cut(strings.ToLower(text), ":")
+		plain, secure = plain || scheme == "http", secure || scheme == "https"
+	}
+	return plain, secure
 }
 
 // validateBlockSize judges the length of a block's prefix against its subnet's.

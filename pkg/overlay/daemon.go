@@ -186,7 +186,7 @@ func (d *Daemon) Start() error {
 		return err
 	}
 	if d.c.MTU == 0 {
-		d.c.MTU = d.c.underlay.room()
+		d.c.MTU = d.c.underlay.innerMTU()
 	}
 	d.known.Self = d.c.underlay.addr
 	return d.c.lookForFault()
@@ -240,7 +240,7 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(d.c.Etcd.TTL()/3, time.Second))
 	defer cancel()
 	asked, err := time.Now(), error(nil)
-	if d.shared != nil && asked.Sub(d.contact) < d.confirmEvery() {
+	if d.shared != nil && since(d.contact) < d.confirmEvery() {
 		asked = d.contact
 	} else if d.shared != nil {
 		err = d.shared.Confirm(ctx)
@@ -250,7 +250,7 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 		d.contact = asked
 	}
 	if err = errors.Join(err, lookErr); err != nil {
-		if hosts = d.known.Hosts; time.Since(d.contact) > d.c.Etcd.Reclaim() {
+		if hosts = d.known.Hosts; since(d.contact) > d.c.Etcd.Reclaim() {
 			hosts = hosts.Others(d.known.Self)
 		}
 		return hosts, err
@@ -269,6 +269,12 @@ func (d *Daemon) look(ctx context.Context) (peer.Snapshot, error) {
 		}
 	}
 	return hosts, err
+}
+
+// since is how long ago a time is at least: by the clock that stands still while the
+// machine sleeps, and by the one that people set.
+func since(t time.Time) time.Duration {
+	return max(time.Since(t), time.Now().Round(0).Sub(t.Round(0)))
 }
 
 // converge makes the host's part of the network, by the same plan as ADD, step by
@@ -294,7 +300,7 @@ func (d *Daemon) converge(ctx context.Context) error {
 // publish writes what is true now for the plugin. The file appears whole or not
 // at all, and its time is that of the last word with the store.
 func (d *Daemon) publish(problem error) error {
-	d.known.Problem, d.known.Resting = "", slices.SortedFunc(maps.Keys(d.idle), netip.Prefix.Compare)
+	d.known.Problem, d.known.Draining = "", slices.SortedFunc(maps.Keys(d.idle), netip.Prefix.Compare)
 	if all := errors.Join(problem, summary(d.leftOut)); all != nil {
 		d.known.Problem = all.Error()
 	}
@@ -302,17 +308,17 @@ func (d *Daemon) publish(problem error) error {
 	if err != nil {
 		return err
 	}
-	path := d.c.stateFile()
+	path, contact := d.c.stateFile(), time.Now().Add(-since(d.contact)) // also when the clock was set back
 	if old, err := os.ReadFile(path); err != nil || string(old) != string(b)+"\n" {
 		if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
 			return errors.Join(problem, err)
 		}
-		if err := os.Chtimes(path+".new", d.contact, d.contact); err != nil {
+		if err := os.Chtimes(path+".new", contact, contact); err != nil {
 			return errors.Join(problem, err)
 		}
 		return errors.Join(problem, os.Rename(path+".new", path))
 	}
-	return errors.Join(problem, os.Chtimes(path, d.contact, d.contact))
+	return errors.Join(problem, os.Chtimes(path, contact, contact))
 }
 
 // Self is this host as the store is to know it.

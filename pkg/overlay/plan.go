@@ -90,10 +90,10 @@ func (c *Config) Resolve(ctx context.Context, a *cni.Attachment) error {
 			return err
 		}
 	}
-	if room := c.underlay.room(); c.MTU > room {
-		return cni.Errorf(cni.CodeConfig, "mtu: found %d, want at most %d, which is what the %d of link %s leave", c.MTU, room, c.underlay.mtu, c.underlay.link)
+	if most := c.underlay.innerMTU(); c.MTU > most {
+		return cni.Errorf(cni.CodeConfig, "mtu: found %d, want at most %d, which is what the %d of link %s leave", c.MTU, most, c.underlay.mtu, c.underlay.link)
 	} else if c.MTU == 0 && !a.Checking {
-		c.MTU = room
+		c.MTU = most
 	}
 	if err := c.lookForFault(); err != nil {
 		return err

@@ -25,9 +25,9 @@ type State struct {
 	Self    netip.Addr    `json:"self"`
 	Hosts   peer.Snapshot `json:"peers"`
 	Problem string        `json:"problem,omitempty"`
-	// Resting are blocks of this host that no container gets an address from, as
+	// Draining are blocks of this host that no container gets an address from, as
 	// they are about to be given back.
-	Resting []netip.Prefix `json:"resting,omitempty"`
+	Draining []netip.Prefix `json:"resting,omitempty"`
 }
 
 const (
@@ -84,15 +84,20 @@ func (c *Config) readState() error {
 		return err
 	}
 	c.adopt(s)
-	if age := time.Since(info.ModTime()); age > c.Etcd.Reclaim() {
+	switch age := time.Since(info.ModTime()); {
+	case c.Etcd == nil:
+	case age > c.Etcd.Reclaim():
 		c.hosts = c.hosts.Others(s.Self)
 		c.problem = fmt.Sprintf("no word with etcd for %v, and after reclaimAfter, %v, other hosts may take this one's blocks", age.Round(time.Second), c.Etcd.Reclaim())
+	case age < -c.Etcd.TTL():
+		c.hosts = c.hosts.Others(s.Self)
+		c.problem = fmt.Sprintf("the last word with etcd is of %v from now, so this host's clock was set back, and since when other hosts may take its blocks is not known; the daemon's next word with etcd settles it", -age.Round(time.Second))
 	}
 	return nil
 }
 
 func (c *Config) adopt(s State) {
-	c.hosts, c.problem, c.resting = s.Hosts, s.Problem, s.Resting
+	c.hosts, c.problem, c.draining = s.Hosts, s.Problem, s.Draining
 	if c.Underlay == "" {
 		c.underlay.addr = s.Self
 	}

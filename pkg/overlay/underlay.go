@@ -24,8 +24,8 @@ const (
 	overheadV6 = 14 + 40 + 8 + 8
 )
 
-// room is the MTU that the underlay leaves to the network.
-func (u underlay) room() int {
+// innerMTU is the MTU that the underlay leaves to the network.
+func (u underlay) innerMTU() int {
 	if u.addr.Is4() {
 		return u.mtu - overheadV4
 	}

@@ -22,8 +22,9 @@ func (s *Store) blockKey(b netip.Prefix) string { return s.base + blockName(b) }
 
 func (s *Store) hostKey(a netip.Addr) string { return s.base + hosts + "/" + a.String() }
 
-// alone is what a claim is subject to: that this host's lease lives.
-func (s *Store) alone() clientv3.Cmp {
+// leaseHeld is the condition of every write: that this host is registered under its
+// lease, which lives.
+func (s *Store) leaseHeld() clientv3.Cmp {
 	return clientv3.Compare(clientv3.LeaseValue(s.hostKey(s.Self.Address)), "=", clientv3.LeaseID(s.lease.Load()))
 }
 
@@ -48,7 +49,7 @@ func (s *Store) Claim(ctx context.Context, subnet netip.Prefix, bits int) (netip
 func (s *Store) claim(ctx context.Context, b netip.Prefix) (bool, error) {
 	key := s.blockKey(b)
 	res, err := s.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0), s.nothingChosen(), s.alone()).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0), s.nothingChosen(), s.leaseHeld()).
 		Then(clientv3.OpPut(key, s.Self.Address.String())).
 		Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).Commit()
 	if err != nil {
@@ -118,7 +119,7 @@ func (s *Store) Return(ctx context.Context, b netip.Prefix) error {
 }
 
 func (s *Store) commit(ctx context.Context, do clientv3.Op, when ...clientv3.Cmp) (bool, error) {
-	res, err := s.client.Txn(ctx).If(append(when, s.alone())...).Then(do).Commit()
+	res, err := s.client.Txn(ctx).If(append(when, s.leaseHeld())...).Then(do).Commit()
 	if err != nil {
 		return false, fmt.Errorf("etcd: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,8 @@ func Dial(a Access) (*Client, error) {
 		}
 		c.Password = strings.TrimSpace(string(b))
 	}
-	if cmp.Or(a.CA, a.Cert) != "" || strings.HasPrefix(a.Endpoints[0], "https:") {
+	secure := func(endpoint string) bool { return strings.HasPrefix(strings.ToLower(endpoint), "https:") }
+	if cmp.Or(a.CA, a.Cert) != "" || slices.ContainsFunc(a.Endpoints, secure) {
 		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		if err := a.loadFiles(c.TLS); err != nil {
 			return nil, err

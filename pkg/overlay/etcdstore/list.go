@@ -23,7 +23,7 @@ type list struct {
 	client *clientv3.Client
 	base   string
 	log    *slog.Logger
-	judge  func(kind, name string, value []byte) (any, error) // once for each value
+	decode func(kind, name string, value []byte) (any, error) // once for each value
 	wake   func(kind string)                                  // "": all may have changed
 	follow func(from int64) context.CancelFunc                // starts a watch
 
@@ -101,7 +101,7 @@ func (l *list) readAll(ctx context.Context) error {
 func (l *list) put(kv *mvccpb.KeyValue) {
 	key := l.remove(kv)
 	kind, name, _ := strings.Cut(key, "/")
-	value, err := l.judge(kind, name, kv.Value)
+	value, err := l.decode(kind, name, kv.Value)
 	if err != nil {
 		l.bad[key] = err
 	}

@@ -29,9 +29,9 @@ func TestEvents(t *testing.T) {
 	client := etcd(t)
 	judged := 0
 	a, b := member(t, client, 1), member(t, client, 2)
-	a.list.judge = func(kind, name string, value []byte) (any, error) {
+	a.list.decode = func(kind, name string, value []byte) (any, error) {
 		judged++
-		return a.judge(kind, name, value)
+		return a.decode(kind, name, value)
 	}
 	look(t, a)
 	look(t, b)

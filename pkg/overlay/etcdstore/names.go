@@ -61,7 +61,7 @@ func (s *Store) compareNames(own map[string]string, lease int64) (others map[net
 
 func (s *Store) writeNames(ctx context.Context, ops []clientv3.Op) error {
 	for some := range slices.Chunk(ops, most) {
-		res, err := s.client.Txn(ctx).If(s.alone()).Then(some...).Commit()
+		res, err := s.client.Txn(ctx).If(s.leaseHeld()).Then(some...).Commit()
 		if err != nil {
 			return fmt.Errorf("etcd: names: %w", err)
 		}

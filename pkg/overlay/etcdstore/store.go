@@ -90,7 +90,7 @@ func New(ctx context.Context, client *clientv3.Client, o Options) *Store {
 		changed: make(chan struct{}, 1), namesChanged: make(chan struct{}, 1), orphaned: map[netip.Prefix]time.Time{},
 	}
 	s.list = newList(ctx, client, s.base, o.Log)
-	s.list.judge, s.list.wake = s.judge, s.wake
+	s.list.decode, s.list.wake = s.decode, s.wake
 	return s
 }
 
@@ -202,8 +202,8 @@ const (
 	names   = "names"
 )
 
-// judge says what a value means, or why nothing.
-func (s *Store) judge(kind, name string, value []byte) (any, error) {
+// decode says what a value means, or why nothing.
+func (s *Store) decode(kind, name string, value []byte) (any, error) {
 	switch kind {
 	case network:
 		if name == "" {
