@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"trace":      testnet.Trace,
 		"answer":     testnet.Answer,
 		"ask":        testnet.Ask,
+		"inject":     testnet.Inject,
 		"nameserver": testnet.NameServer,
 		"misbehave":  testnet.Misbehave,
 		"eventually": eventually,

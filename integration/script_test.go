@@ -36,6 +36,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"netns": netnsCommand, "lan": lanCommand, "hosts": hostsCommand, "cni": cniCommand,
 			"serve": serveCommand, "fetch": fetchCommand, "reach": reachCommand, "forge": forgeCommand,
+			"spoof": spoofCommand, "heard": heardCommand,
 			"snapshot": snapshotCommand, "same": sameCommand, "clean": cleanCommand,
 		},
 	})
@@ -52,6 +53,7 @@ type scene struct {
 	apart      map[string]string // of a host, the directory that it has as /run/dockyard
 	attached   []attached
 	everAdded  []string
+	records    map[string]*record
 }
 
 // An attached is what "cni add" has made and "clean" must take away.
@@ -67,7 +69,7 @@ type sceneKey struct{}
 // starts the script's commands: they are all born on the host made here.
 func newScene(env *testscript.Env, bin string) error {
 	t := env.T().(testing.TB)
-	s := &scene{t: t, h: testnet.New(t), bin: bin, snapshots: map[string]testnet.Snapshot{}, apart: map[string]string{}}
+	s := &scene{t: t, h: testnet.New(t), bin: bin, snapshots: map[string]testnet.Snapshot{}, apart: map[string]string{}, records: map[string]*record{}}
 	s.pristine = s.h.Snapshot()
 	env.Values[sceneKey{}] = s
 	env.Setenv("CNI_PATH", bin)
@@ -312,16 +314,23 @@ func serveCommand(ts *testscript.TestScript, neg bool, args []string) {
 		cmd.Stderr = &stderr
 		s.in(args[1], func() { err = s.h.Start(cmd) })
 		ts.Check(err)
-		if line, _ := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
+		said := bufio.NewReader(stdout)
+		if line, _ := said.ReadString('\n'); line != "ready\n" {
 			ts.Fatalf("serve %s: %s", args, stderr.String())
 		}
+		if s.records[args[1]] == nil {
+			s.records[args[1]] = &record{}
+		}
+		go s.records[args[1]].keep(said)
 	}
 }
 
-func (s *scene) ask(ns, network, address string, within time.Duration) (string, error) {
+func (s *scene) ask(ns, network, address string, within time.Duration, more ...string) (string, error) {
 	var out []byte
 	var err error
-	s.in(ns, func() { out, err = exec.Command("ask", "-within", within.String(), network, address).CombinedOutput() })
+	s.in(ns, func() {
+		out, err = exec.Command("ask", slices.Concat([]string{"-within", within.String()}, more, []string{network, address})...).CombinedOutput()
+	})
 	return strings.TrimSpace(string(out)), err
 }
 
@@ -335,14 +344,18 @@ func denial() time.Duration {
 }
 
 func fetchCommand(ts *testscript.TestScript, neg bool, args []string) {
+	var from []string
+	if len(args) > 1 && args[0] == "-from" {
+		from, args = args[:2], args[2:]
+	}
 	if len(args) != 3 {
-		ts.Fatalf("usage: fetch NS tcp|udp ADDRESS:PORT")
+		ts.Fatalf("usage: fetch [-from PORT] NS tcp|udp ADDRESS:PORT")
 	}
 	within := testnet.Patience
 	if neg {
 		within = denial()
 	}
-	answer, err := of(ts).ask(args[0], args[1], args[2], within)
+	answer, err := of(ts).ask(args[0], args[1], args[2], within, from...)
 	fmt.Fprintln(ts.Stdout(), answer)
 	outcome(ts, neg, err)
 }
@@ -351,8 +364,12 @@ func fetchCommand(ts *testscript.TestScript, neg bool, args []string) {
 //
 //	FROM  tcp[,udp]  ADDRESS:PORT  ANSWER | blocked
 func reachCommand(ts *testscript.TestScript, neg bool, args []string) {
+	var from []string
+	if len(args) > 1 && args[0] == "-from" {
+		from, args = args[:2], args[2:]
+	}
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: reach FILE")
+		ts.Fatalf("usage: reach [-from PORT] FILE")
 	}
 	s := of(ts)
 	var wg sync.WaitGroup
@@ -371,7 +388,7 @@ func reachCommand(ts *testscript.TestScript, neg bool, args []string) {
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				if err := s.reach(words[0], network, words[2], strings.Join(words[3:], " ")); err != nil {
+				if err := s.reach(words[0], network, words[2], strings.Join(words[3:], " "), from); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
 					wrong = append(wrong, fmt.Sprintf("%s %s %s: %v", words[0], network, words[2], err))
@@ -385,12 +402,12 @@ func reachCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s *scene) reach(from, network, address, want string) error {
+func (s *scene) reach(from, network, address, want string, port []string) error {
 	within := testnet.Patience
 	if want == "blocked" {
 		within = denial()
 	}
-	got, err := s.ask(from, network, address, within)
+	got, err := s.ask(from, network, address, within, port...)
 	switch {
 	case want == "blocked" && err == nil:
 		return fmt.Errorf("answered %q, want blocked", got)

@@ -8,7 +8,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Answer is the body of a command that answers each client with a text and the
@@ -16,7 +20,8 @@ import (
 //
 //	answer tcp|udp ADDRESS:PORT TEXT
 //
-// It prints "ready" once it listens, and goes on until it is killed.
+// It prints "ready" once it listens, then each datagram that it gets with the
+// address that it came from, and goes on until it is killed.
 func Answer() {
 	network, address, text := os.Args[1], os.Args[2], os.Args[3]
 	var err error
@@ -58,26 +63,29 @@ func answerUDP(address, text string) error {
 	fmt.Println("ready")
 	var b [64]byte
 	for {
-		_, client, err := c.ReadFrom(b[:])
+		n, client, err := c.ReadFrom(b[:])
 		if err != nil {
 			return err
 		}
+		host, _, _ := net.SplitHostPort(client.String())
+		fmt.Println(host, strings.TrimSpace(string(b[:n])))
 		_, _ = c.WriteTo(reply(text, client), client)
 	}
 }
 
 // Ask is the body of a command that prints what an Answer says:
 //
-//	ask [-within 3s] tcp|udp ADDRESS:PORT
+//	ask [-within 3s] [-from PORT] tcp|udp ADDRESS:PORT
 //
 // It tries again until the time is up, as the first packets may meet a
 // neighbour that is not known yet.
 func Ask() {
 	within := flag.Duration("within", 3*time.Second, "how long to try")
+	from := flag.Int("from", 0, "the client's own port")
 	flag.Parse()
 	deadline := time.Now().Add(*within)
 	for {
-		answer, err := ask(flag.Arg(0), flag.Arg(1), deadline)
+		answer, err := ask(flag.Arg(0), flag.Arg(1), *from, deadline)
 		if err == nil {
 			fmt.Print(answer)
 			return
@@ -90,8 +98,15 @@ func Ask() {
 	}
 }
 
-func ask(network, address string, deadline time.Time) (string, error) {
-	c, err := net.DialTimeout(network, address, time.Until(deadline))
+func ask(network, address string, from int, deadline time.Time) (string, error) {
+	d := net.Dialer{Deadline: deadline}
+	if from != 0 {
+		d.Control = sharedPort
+	}
+	if d.LocalAddr = (&net.TCPAddr{Port: from}); network == "udp" {
+		d.LocalAddr = &net.UDPAddr{Port: from}
+	}
+	c, err := d.Dial(network, address)
 	if err != nil {
 		return "", err
 	}
@@ -108,6 +123,15 @@ func ask(network, address string, deadline time.Time) (string, error) {
 		err = errors.New("closed without an answer")
 	}
 	return answer, err
+}
+
+// sharedPort lets several clients have one port, each towards another server.
+func sharedPort(_, _ string, c syscall.RawConn) error {
+	var err error
+	controlErr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return errors.Join(err, controlErr)
 }
 
 func minTime(a, b time.Time) time.Time {

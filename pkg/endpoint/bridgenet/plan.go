@@ -152,10 +152,14 @@ func (c *Config) links() []string { return append([]string{c.uplink()}, c.Layout
 func (c *Config) polices() bool { return c.Uplinked() && c.policy().Wanted() }
 
 func (c *Config) policy() nft.Policy {
-	return nft.Policy{
+	p := nft.Policy{
 		Bridge: c.uplink(), Kin: c.Layout.Kin, Internal: c.Internal, ICC: c.ICC,
 		V4: c.Mode(false), V6: c.Mode(true), Trusted: c.TrustedInterfaces,
 	}
+	if p.Bridge != c.Bridge {
+		p.Below = c.Bridge
+	}
+	return p
 }
 
 func (c *Config) masquerades() bool { return c.masquerade(false) || c.masquerade(true) }

@@ -26,7 +26,7 @@ type Backend struct {
 	// Table is what must be made before all else.
 	Table []engine.Resource
 	// Guard closes the host's loopback addresses to a link with route_localnet.
-	Guard func(link string) engine.Resource
+	Guard func(link string) []engine.Resource
 	// Hairpin opens a link's published ports to who is behind it.
 	Hairpin func(link string) []engine.Resource
 	scope   func(kind string) engine.Scope
@@ -36,7 +36,8 @@ type Backend struct {
 func NFTables() Backend {
 	return Backend{
 		Name: "nftables", Publish: nft.Publish, Masquerade: nft.Masquerade, Conditions: nft.ParseConditions,
-		Ready: nft.Usable(), Table: []engine.Resource{nft.Table()}, Guard: nft.Guard,
+		Ready: nft.Usable(), Table: []engine.Resource{nft.Table()},
+		Guard:   func(string) []engine.Resource { return nil }, // part of Table, for all links
 		Hairpin: func(link string) []engine.Resource { return []engine.Resource{nft.Hairpin(link)} },
 		scope:   nft.Scope,
 	}
@@ -48,7 +49,7 @@ func IPTables() Backend {
 	return Backend{
 		Name: "iptables", Publish: iptables.Publish, Masquerade: iptables.Masquerade,
 		Conditions: func(_ bool, words []string) error { return iptables.ValidateConditions(words) },
-		Ready:      usable{}, Guard: iptables.Guard,
+		Ready:      usable{}, Guard: func(link string) []engine.Resource { return []engine.Resource{iptables.Guard(link)} },
 		Hairpin: func(string) []engine.Resource { return nil }, // part of Publish
 		scope:   iptables.Scope,
 	}

@@ -28,7 +28,8 @@ func cases() []testnet.Case {
 			"ip6tables -D DY-FORWARD -i br0 -j ACCEPT": "ip6tables chain DY-FORWARD: want -A DY-FORWARD -i br0 -j ACCEPT",
 		}},
 		{Resource: iptables.Guard("br0"), Role: engine.Ensure, Breaks: map[string]string{
-			"iptables -t raw -F PREROUTING": "absent",
+			"iptables -t raw -F PREROUTING":                               "absent",
+			"iptables -t raw -D PREROUTING -i br0 -s 127.0.0.0/8 -j DROP": "absent",
 		}},
 	}
 }

@@ -17,12 +17,15 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // An element is one element of one set, as a claim wants it.
 type element struct {
 	set     set
 	key     []byte
+	links   []string      // whose indexes the key is, which resolved asks the host for
 	value   []byte        // of a map
 	verdict *expr.Verdict // of a verdict map
 	text    string        // key, and value if any, in nft's words
@@ -74,6 +77,12 @@ func (c claim) String() string {
 // Observe compares the index with what is wanted, and each element's value and
 // owner.
 func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
+	var err error
+	if c.elems, err = resolved(c.elems); errors.Is(err, errNoLink) {
+		return engine.Diff(err.Error()), nil
+	} else if err != nil {
+		return engine.Same, err
+	}
 	index, err := c.readIndex()
 	if err != nil {
 		return engine.Same, err
@@ -146,12 +155,43 @@ func (c claim) Apply(ctx context.Context) error {
 	return err
 }
 
+// resolved returns the elements with the keys that are indexes of links.
+func resolved(elems []element) ([]element, error) {
+	elems = slices.Clone(elems)
+	indexes := map[string][]byte{}
+	for i, e := range elems {
+		var key []byte
+		for _, name := range e.links {
+			if indexes[name] == nil {
+				_, l, err := link.Find(netns.Host(), name)
+				if err != nil {
+					return nil, err
+				}
+				if l == nil {
+					return nil, fmt.Errorf("link %s: %w", name, errNoLink)
+				}
+				indexes[name] = binaryutil.NativeEndian.PutUint32(uint32(l.Attrs().Index))
+			}
+			key = append(key, indexes[name]...)
+		}
+		if key != nil {
+			elems[i].key = key
+		}
+	}
+	return elems, nil
+}
+
+var errNoLink = errors.New("no such link")
+
 // errAgain is wrapped where another process was first, or made room.
 var errAgain = errors.New("try again")
 
 func (c claim) try(ctx context.Context) error {
 	index, err := c.readIndex()
 	if err != nil {
+		return err
+	}
+	if c.elems, err = resolved(c.elems); err != nil {
 		return err
 	}
 	if c.shared {
@@ -274,20 +314,28 @@ func indexKey(hash []byte, n int) []byte {
 // 256) with a type, a length and a final zero.
 const commentLimit = 250
 
-func (c claim) indexElements() []element {
-	entries := []string{strings.TrimSpace(c.kind + " " + string(c.mark) + " " + c.witness)}
+func (c claim) indexElements() []element { return append(c.head(), c.indexOf(1, c.refs())...) }
+
+// head is the claim's first entry.
+func (c claim) head() []element {
+	text := strings.TrimSpace(c.kind + " " + string(c.mark) + " " + c.witness)
+	return []element{{set: owners, key: indexKey(c.hash(), 0), text: text}}
+}
+
+// indexOf returns the entries for refs, of which the first is the claim's nth.
+func (c claim) indexOf(n int, refs []string) (out []element) {
 	line := ""
-	for _, r := range c.refs() {
+	flush := func() {
+		out = append(out, element{set: owners, key: indexKey(c.hash(), n+len(out)), text: line})
+		line = ""
+	}
+	for _, r := range refs {
 		if len(line)+1+len(r) > commentLimit {
-			entries, line = append(entries, line), ""
+			flush()
 		}
 		line = strings.TrimSpace(line + " " + r)
 	}
-	entries = append(entries, line)
-	var out []element
-	for n, e := range entries {
-		out = append(out, element{set: owners, key: indexKey(c.hash(), n), text: e})
-	}
+	flush()
 	return out
 }
 

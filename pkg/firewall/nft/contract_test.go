@@ -41,15 +41,13 @@ func cases() []testnet.Case {
 			"nft delete element inet dockyard masq4 '{ 10.1.0.2 }'": "10.1.0.2",
 			"nft delete element inet dockyard masq6 '{ fd00::2 }'":  "fd00::2",
 		}},
-		{Resource: policy.Resource(), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
+		{Resource: policy.Resource(), Role: engine.Ensure, Setup: "ip link add br0 type bridge", Prepare: apply(nft.Table()), Breaks: map[string]string{
 			`nft delete element inet dockyard pairs '{ "br0" . "br0" }'`: "br0",
 			`nft delete element inet dockyard to '{ ipv4 . "br0" }'`:     "br0",
+			`nft delete element inet dockyard isolated '{ "br0" }'`:      "br0",
 		}},
 		{Resource: nft.Hairpin("br0"), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
 			`nft delete element inet dockyard hairpins '{ "br0" . "br0" }'`: "br0",
-		}},
-		{Resource: nft.Guard("br0"), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
-			`nft delete element inet dockyard localnet '{ "br0" }'`: "br0",
 		}},
 		{Resource: tunnel.Guard([]netip.Addr{peer}), Role: engine.Ensure, Prepare: apply(nft.Table()), Breaks: map[string]string{
 			"nft delete element inet dockyard tunnels '{ 7 }'": "0x7",

@@ -29,6 +29,7 @@ func meta(key expr.MetaKey, reg uint32) exprs {
 	return exprs{&expr.Meta{Key: key, Register: reg}}
 }
 
+func iif(reg uint32) exprs     { return meta(expr.MetaKeyIIF, reg) }
 func iifname(reg uint32) exprs { return meta(expr.MetaKeyIIFNAME, reg) }
 func oifname(reg uint32) exprs { return meta(expr.MetaKeyOIFNAME, reg) }
 func l4proto(reg uint32) exprs { return meta(expr.MetaKeyL4PROTO, reg) }
@@ -111,6 +112,10 @@ func in(s set) exprs {
 	return exprs{&expr.Lookup{SourceRegister: reg0, SetName: s.name}}
 }
 
+func notIn(s set) exprs {
+	return exprs{&expr.Lookup{SourceRegister: reg0, SetName: s.name, Invert: true}}
+}
+
 // vmap takes the verdict that the map holds for what was loaded at reg0.
 func vmap(s set) exprs {
 	return exprs{&expr.Lookup{SourceRegister: reg0, SetName: s.name, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}}
@@ -143,12 +148,24 @@ func ctBits(key expr.CtKey, bits uint32) exprs {
 	}
 }
 
-func fibDaddrLocal() exprs {
-	return rule(
-		exprs{&expr.Fib{Register: reg0, FlagDADDR: true, ResultADDRTYPE: true}},
-		equal(reg0, binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)),
-	)
+// ctDirection matches packets of connections in one of their directions.
+func ctDirection(d byte) exprs {
+	return exprs{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: reg0}, &expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{d}}}
 }
+
+const reply = 1 // enum ip_conntrack_dir, IP_CT_DIR_REPLY
+
+func fibDaddrLocal() exprs {
+	return rule(addressType(expr.Fib{FlagDADDR: true}), equal(reg0, rtnLocal))
+}
+
+// addressType loads what an address is to the host.
+func addressType(of expr.Fib) exprs {
+	of.Register, of.ResultADDRTYPE = reg0, true
+	return exprs{&of}
+}
+
+var rtnLocal = binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)
 
 func verdict(kind expr.VerdictKind, chain ...string) exprs {
 	v := &expr.Verdict{Kind: kind}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
@@ -12,6 +11,8 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
+	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
 // An index is what the kernel holds of one claim.
@@ -73,12 +74,18 @@ func (ix *index) own() int {
 
 // dead reports whether the link with which the claim's reason ends is gone. A
 // claim without such a link is never known to be dead.
-func (ix *index) dead() bool {
+func (ix *index) dead() (bool, error) {
 	if ix.witness == "" {
-		return false
+		return false, nil
 	}
-	_, err := net.InterfaceByName(ix.witness)
-	return err != nil
+	return gone(ix.witness)
+}
+
+// gone reports whether the kernel says that there is no such link. That it cannot
+// be asked proves nothing.
+func gone(name string) (bool, error) {
+	_, l, err := link.Find(netns.Host(), name)
+	return err == nil && l == nil, err
 }
 
 // present returns the elements that the index names and that are still the claim's.
@@ -90,9 +97,12 @@ func (ix *index) present(ctx context.Context) (elems []element, err error) {
 			continue
 		}
 		s, known := setNamed(name)
+		if !known {
+			s = set{name: name} // of another version: its name and the key are what removal takes
+		}
 		key, err := hex.DecodeString(hexKey)
-		if !known || err != nil {
-			return nil, fmt.Errorf("index of %s: %q is no element of this version", ix.mark, ref)
+		if err != nil {
+			return nil, fmt.Errorf("index of %s: %q is no element", ix.mark, ref)
 		}
 		named = append(named, element{set: s, key: key})
 	}
@@ -166,7 +176,7 @@ func (s scope) All(context.Context) ([]engine.Found, error) {
 	nc := writer()
 	elems, err := nc.GetSetElements(owners.in(inet()))
 	if err != nil {
-		if present, perr := chainExists(inet(), version()); perr == nil && !present {
+		if present, perr := chainExists(inet(), chainGuard); perr == nil && !present {
 			return nil, nil // no table: nothing is claimed
 		}
 		return nil, err

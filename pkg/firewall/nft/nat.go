@@ -36,14 +36,6 @@ func Hairpin(link string) engine.Resource {
 	}}
 }
 
-// Guard keeps what comes in by a link from the host's loopback addresses, which
-// the kernel lets through where the link has route_localnet. It is the link's.
-func Guard(link string) engine.Resource {
-	return claim{kind: "portmap", mark: shared(link, "guard"), shared: true, elems: []element{
-		{set: localnet, key: ifname(link), text: link},
-	}}
-}
-
 // Publish returns the published ports of one attachment. Conditions must have
 // passed ParseConditions.
 func Publish(p nat.Publish) engine.Resource {

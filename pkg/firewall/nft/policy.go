@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"slices"
 	"strings"
 
@@ -31,6 +30,7 @@ const (
 // bridge: of two networks on one bridge, the one attached to last decides.
 type Policy struct {
 	Bridge   string
+	Below    string   // the bridge of which Bridge is the host's link in a VLAN, if it is one
 	Kin      []string // other links of the host that lead into the same network
 	Internal bool     // no way out or in; of the host, only names
 	ICC      bool     // containers of the network may talk to one another
@@ -58,6 +58,7 @@ func (p Policy) claim(name string) claim {
 	}
 	if len(c.elems) > 0 {
 		c.elems = append(c.elems, pair(p.Bridge, p.Bridge, p.peers(), ""))
+		c.elems = append(c.elems, sources(p.Bridge, p.Below)...)
 	}
 	for _, k := range p.Kin {
 		c.elems = append(c.elems, p.kin(k)...)
@@ -93,8 +94,23 @@ func (p Policy) kin(link string) (elems []element) {
 	}
 	if len(elems) > 0 {
 		elems = append(elems, pair(p.Bridge, link, p.peers(), ""), pair(link, p.Bridge, p.peers(), ""))
+		elems = append(elems, sources(link, "")...)
 	}
 	return elems
+}
+
+// sources says by which link packets from a link's addresses come. Where
+// br_netfilter shows bridged packets, those in a VLAN seem to come by the bridge.
+func sources(link, below string) []element {
+	elems := []element{{set: isolated, links: []string{link}, text: link}, arrival(link, link)}
+	if below != "" {
+		elems = append(elems, arrival(link, below))
+	}
+	return elems
+}
+
+func arrival(link, by string) element {
+	return element{set: arrivals, links: []string{link, by}, text: link + " . " + by}
 }
 
 // peers is the verdict on what containers of the network send one another.
@@ -129,7 +145,9 @@ func sweep(ctx context.Context) error {
 		if !strings.HasPrefix(string(c.mark), "*/") || !slices.Equal(indexKey(c.hash(), 0), e.Key) {
 			continue
 		}
-		if _, err := net.InterfaceByName(c.mark.Container()); err == nil {
+		if absent, err := gone(c.mark.Container()); err != nil {
+			return err
+		} else if !absent {
 			continue
 		}
 		if err := c.Remove(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) { // another process was first

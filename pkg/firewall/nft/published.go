@@ -166,7 +166,13 @@ func (c claim) evictHolder(ctx context.Context, mark owner.Mark, object string) 
 	if err != nil {
 		return err
 	}
-	if ix == nil || !ix.dead() {
+	dead := false
+	if ix != nil {
+		if dead, err = ix.dead(); err != nil {
+			return err
+		}
+	}
+	if !dead {
 		return &engine.HeldError{Object: object, Holder: string(mark)}
 	}
 	return holder.Remove(ctx)

@@ -21,6 +21,7 @@ var verdicts = []nftables.SetDatatype{nftables.TypeVerdict}
 
 var (
 	name    = nftables.TypeIFName
+	ifindex = nftables.TypeIFIndex // where nft takes no name: of the link of a route
 	proto   = nftables.TypeInetProto
 	service = nftables.TypeInetService
 )
@@ -30,11 +31,12 @@ var (
 	owners = set{"owners", []nftables.SetDatatype{nftables.TypeIP6Addr, nftables.TypeMark}, nil}
 
 	// Policies of networks, by bridge.
+	isolated = set{"isolated", []nftables.SetDatatype{ifindex}, nil}                   // iif, and link to a source
+	arrivals = set{"arrivals", []nftables.SetDatatype{ifindex, ifindex}, nil}          // link to the source . iif
 	from     = set{"from", []nftables.SetDatatype{name}, verdicts}                     // iifname
 	to       = set{"to", []nftables.SetDatatype{nftables.TypeNFProto, name}, verdicts} // nfproto . oifname
 	pairs    = set{"pairs", []nftables.SetDatatype{name, name}, verdicts}              // iifname . oifname
 	host     = set{"host", []nftables.SetDatatype{name}, verdicts}                     // iifname
-	localnet = set{"localnet", []nftables.SetDatatype{name}, nil}                      // iifname
 	hairpins = set{"hairpins", []nftables.SetDatatype{name, name}, nil}                // iifname . oifname
 
 	// tunnels are the VXLAN devices of overlay networks; see tunnel.go.
@@ -78,6 +80,7 @@ const (
 	chainPublished    = "published"
 	chainHairpin      = "hairpin"
 	chainMasqAll      = "masq_all"
+	chainGuard        = "guard"
 )
 
 // A chain is one chain of the skeleton; base chains have a hook.
@@ -98,7 +101,7 @@ func skeleton() []chain {
 
 // allSets returns every set of the table.
 func allSets() []set {
-	sets := []set{owners, from, to, pairs, host, localnet, hairpins, tunnels}
+	sets := []set{owners, isolated, arrivals, from, to, pairs, host, hairpins, tunnels}
 	for _, f := range families() {
 		s := f.sets()
 		sets = append(sets, s.ports, s.hostPorts, s.conditional, s.hostConditional, s.open, s.snat, s.self, s.masq, s.direct)
@@ -116,9 +119,9 @@ func policyChains() []chain {
 	return []chain{
 		{name: chainOpened, rules: append(opened, drop())},
 		{name: chainInternal, rules: []exprs{samePair, drop()}},
-		{name: chainToNAT, rules: []exprs{published, samePair, drop()}},
-		{name: chainToRouted, rules: []exprs{published, samePair, icmp(unix.IPPROTO_ICMP), icmp(unix.IPPROTO_ICMPV6), goTo(chainOpened)}},
-		{name: chainToOpen, rules: []exprs{published, samePair}},
+		{name: chainToNAT, rules: []exprs{established(), published, samePair, drop()}},
+		{name: chainToRouted, rules: []exprs{established(), published, samePair, icmp(unix.IPPROTO_ICMP), icmp(unix.IPPROTO_ICMPV6), goTo(chainOpened)}},
+		{name: chainToOpen, rules: []exprs{established(), published, samePair}},
 		{name: chainHostInternal, rules: []exprs{established(), dns(unix.IPPROTO_UDP), dns(unix.IPPROTO_TCP), neighbourDiscovery(), drop()}},
 		{name: chainHostIsolated, rules: []exprs{drop()}},
 	}
@@ -166,14 +169,26 @@ func baseChains() []chain {
 	}
 	const after = 5
 	return []chain{
-		// The kernel accepts 127.0.0.0/8 from a link with route_localnet; a
-		// container must not reach the host's loopback by it. At this priority
-		// answers to a translated connection still bear the bridge's address.
-		base("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw,
-			rule(iifname(reg0), in(localnet), v4.is(), v4.loadDaddr(reg0), within(reg0, loopback), drop())),
+		// Loopback addresses, and those of the host, are nobody's outside of it.
+		// The kernel accepts the former from links with route_localnet, and would
+		// be late: what is published at 127.0.0.1 is translated before it looks. At
+		// this priority answers to a translated connection still bear the bridge's
+		// address.
+		base(chainGuard, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, guardPriority(),
+			outsideLoopback(v4.loadSaddr(), expr.Fib{FlagSADDR: true}),
+			outsideLoopback(v4.loadDaddr(reg0), expr.Fib{FlagDADDR: true}),
+			rule(iif(reg0), in(isolated), addressType(expr.Fib{FlagSADDR: true}), equal(reg0, rtnLocal), drop()),
+			rule(iif(reg0), notIn(isolated), astray())),
+		// A container on two networks answers clients of either by its one default
+		// route. So for what comes from containers it takes connection tracking to
+		// tell answers from packets that begin something under a forged address.
+		base("sources", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle,
+			rule(iif(reg0), in(isolated), ctDirection(reply), accept()),
+			rule(iif(reg0), in(isolated), astray())),
+		// Internal networks are judged without regard to connections, the others
+		// in the chains that the maps lead to.
 		base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter,
 			fromPeers(),
-			established(),
 			rule(iifname(reg0), vmap(from)),
 			rule(meta(expr.MetaKeyNFPROTO, reg0), oifname(reg0+1), vmap(to))),
 		base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter,
@@ -188,6 +203,23 @@ func baseChains() []chain {
 			rule(fibDaddrLocal(), jump(chainPublished))),
 		base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource+after, postrouting...),
 	}
+}
+
+// outsideLoopback drops a loopback address, which was loaded, where the link by
+// which the packet came has none. (A VRF has its own.) Of IPv6 the kernel drops
+// the like before any table sees it.
+func outsideLoopback(load exprs, of expr.Fib) exprs {
+	of.FlagIIF = true
+	return rule(iifname(reg0), compare(expr.CmpOpNeq, reg0, ifname("lo")), v4.is(), load, within(reg0, loopback),
+		addressType(of), compare(expr.CmpOpNeq, reg0, rtnLocal), drop())
+}
+
+// astray drops what comes by another link than that which leads to its source, if
+// that is one of a network with a policy. It asks where the source is, rather than
+// whether it is by the link in question, as IPv6 finds a default route for that.
+func astray() exprs {
+	return rule(exprs{&expr.Fib{Register: reg0, FlagSADDR: true, ResultOIF: true}}, in(isolated),
+		iif(reg0+1), notIn(arrivals), drop())
 }
 
 func established() exprs {

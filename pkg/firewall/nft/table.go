@@ -11,13 +11,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
@@ -44,8 +47,12 @@ func (table) String() string { return "nft -f skeleton.nft # table inet " + tabl
 // carries. There is a constant number of them, so one listing of the table is
 // cheap enough for every ADD: what a flush took away is back with the next one.
 func (table) Observe(context.Context) (engine.Diff, error) {
-	if present, err := chainExists(inet(), version()); err != nil || !present {
+	n, err := presentFormat()
+	if err != nil || n == 0 {
 		return engine.Absent, err
+	}
+	if n != format {
+		return engine.Differ("format", n, format), nil
 	}
 	found, err := digests(inet())
 	if err != nil {
@@ -84,11 +91,22 @@ func (ch chain) observe() (engine.Diff, error) {
 // Apply makes the table, or puts its rules right, in one transaction that
 // flushes first, so that two callers at once leave one set of rules.
 func (t table) Apply(ctx context.Context) error {
-	diff, err := t.Observe(ctx)
-	if err != nil || diff == engine.Same {
-		return err
+	const tries = 10 // each fails as another process has built it meanwhile
+	var err error
+	for range tries {
+		diff, observeErr := t.Observe(ctx)
+		if observeErr != nil || diff == engine.Same {
+			return observeErr
+		}
+		var present int
+		if present, err = presentFormat(); err == nil {
+			err = build(present)
+		}
+		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
 	}
-	return build()
+	return err
 }
 
 func (table) Remove(context.Context) error {
@@ -97,29 +115,21 @@ func (table) Remove(context.Context) error {
 	return absent(c.Flush())
 }
 
-// version names an empty chain that stands for the whole skeleton: it exists
-// only in a table that was built from exactly these rules.
-func version() string {
-	h := sha256.New()
-	for _, ch := range skeleton() {
-		_, _ = fmt.Fprint(h, ch.name, ch.kind, ch.priority)
-		for i := range ch.rules {
-			h.Write(ch.digest(i))
-		}
-	}
-	return "version_" + hex.EncodeToString(h.Sum(nil))[:16]
-}
-
-func build() error {
+// build makes the table, or puts its rules right, in one transaction. If the table
+// is of an older format, that transaction also takes over what it holds.
+func build(present int) error {
 	if err := addTunnels(inet()); err != nil {
 		return err
 	}
 	c := writer()
 	t := c.AddTable(inet())
-	for _, s := range allSets() {
-		if err := c.AddSet(s.in(t), nil); err != nil {
+	if 0 < present && present < format {
+		if err := dropOldChains(c, t); err != nil {
 			return err
 		}
+	}
+	if err := addSets(c, t, present > 0); err != nil {
+		return err
 	}
 	for _, ch := range skeleton() {
 		nc := &nftables.Chain{Name: ch.name, Table: t, Type: ch.kind, Hooknum: ch.hook}
@@ -132,8 +142,33 @@ func build() error {
 			c.AddRule(&nftables.Rule{Table: t, Chain: nc, Exprs: r, UserData: ch.digest(i)})
 		}
 	}
-	c.AddChain(&nftables.Chain{Name: version(), Table: t})
+	if 0 < present && present < format {
+		if err := fillNewSets(c, t); err != nil {
+			return err
+		}
+	}
 	return c.Flush()
+}
+
+// addSets queues those that are missing. Others stay as they are: sets that nft
+// has restored from a listing differ in what is of no matter to rules.
+func addSets(c *nftables.Conn, t *nftables.Table, present bool) error {
+	var there []*nftables.Set
+	if present {
+		var err error
+		if there, err = reader().GetSets(t); err != nil {
+			return err
+		}
+	}
+	for _, s := range allSets() {
+		if slices.ContainsFunc(there, func(have *nftables.Set) bool { return have.Name == s.name }) {
+			continue
+		}
+		if err := c.AddSet(s.in(t), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // digest marks a rule with what it is. The kernel keeps it with the rule, so a
@@ -157,7 +192,7 @@ func wire(r exprs) (b []byte) {
 
 func (s set) in(t *nftables.Table) *nftables.Set {
 	out := &nftables.Set{Table: t, Name: s.name, KeyType: concat(s.key), Concatenation: len(s.key) > 1}
-	if len(s.key) == 1 && s.key[0].Name == name.Name {
+	if len(s.key) == 1 && (s.key[0].Name == name.Name || s.key[0].Name == ifindex.Name) {
 		out.KeyByteOrder = binaryutil.NativeEndian // so that nft lists it as text
 	}
 	if s.data != nil {

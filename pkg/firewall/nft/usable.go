@@ -12,7 +12,7 @@ import (
 )
 
 // Usable returns a requirement: that the kernel has nf_tables and lets this
-// process ask it.
+// process ask it, and that the table there, if any, is not that of a newer version.
 func Usable() engine.Resource { return usable{} }
 
 // Missing reports whether the kernel has no nf_tables. Any other reason for not
@@ -34,6 +34,9 @@ func (usable) String() string { return "modprobe nf_tables" }
 func (usable) Observe(context.Context) (engine.Diff, error) {
 	if _, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil); err != nil {
 		return engine.Diff(fmt.Sprintf("not usable: %v", err)), nil
+	}
+	if _, err := presentFormat(); err != nil {
+		return engine.Diff(err.Error()), nil
 	}
 	return engine.Same, nil
 }

@@ -86,10 +86,13 @@ func (c *config) adminChain() string {
 func (c *config) closed() bool { return c.IngressPolicy == sameBridge || c.IngressPolicy == isolated }
 
 // policy is what the bridge plugin calls gatewayMode "nat", and icc.
-func (c *config) policy(bridge string) nft.Policy {
+func (c *config) policy(a *cni.Attachment, bridge string) nft.Policy {
 	p := nft.Policy{Bridge: bridge, ICC: c.IngressPolicy != isolated}
 	if c.closed() {
 		p.V4, p.V6 = nft.NAT, nft.NAT
+	}
+	if outer := a.HostLinks()[0]; outer != bridge {
+		p.Below = outer
 	}
 	return p
 }

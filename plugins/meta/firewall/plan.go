@@ -99,7 +99,7 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 		p.Ensure(nft.Table())
 	}
 	if !byIPTables || c.closed() {
-		p.Ensure(c.policy(br).Ingress())
+		p.Ensure(c.policy(a, br).Ingress())
 	}
 	if c.isolate {
 		p.Ensure(link.IsolatedPort{Link: a.HostEnd()})

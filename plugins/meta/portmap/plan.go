@@ -122,8 +122,8 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 	if slices.ContainsFunc(publish.Mappings, mapsIPv4) && c.SNAT {
 		// Packets from 127.0.0.1 leave by the link towards the container; that
 		// must not open the host's loopback to the container.
-		p.Ensure(c.backend.Guard(bridge),
-			sysctl.Set(netns.Host(), "net/ipv4/conf/"+bridge+"/route_localnet", "1"))
+		p.Ensure(c.backend.Guard(bridge)...)
+		p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+bridge+"/route_localnet", "1"))
 	}
 	if slices.ContainsFunc(publish.Mappings, nat.Mapping.Maps) && c.SNAT {
 		p.Ensure(c.backend.Hairpin(bridge)...)
