@@ -54,7 +54,7 @@ func codeOf(err error) uint {
 	switch {
 	case errors.As(err, &own):
 		return own.code
-	case errors.As(err, &delegate):
+	case errors.As(err, &delegate) && delegate.Code != 0:
 		return delegate.Code
 	case errors.As(err, &held), errors.Is(err, engine.ErrDuplicate):
 		return CodeHeld

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
@@ -71,11 +72,32 @@ func (i ipam) add(ctx context.Context) (*current.Result, error) {
 	if err := i.find(); err != nil {
 		return nil, err
 	}
-	res, err := invoke.DelegateAdd(ctx, i.plugin, i.config, nil)
+	res, err := invoke.DelegateAdd(ctx, i.plugin, i.config, execution())
 	if err != nil {
 		return nil, errors.Join(i.wrap(err), i.undo(ctx))
 	}
 	return current.NewResultFromResult(res)
+}
+
+// An inherited is invoke's way to run a plugin, with the environment that the runtime
+// gave to this one.
+type inherited struct{ *invoke.DefaultExec }
+
+func execution() invoke.Exec {
+	return inherited{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}}
+}
+
+// ExecPlugin implements invoke.Exec. host-local works on one CPU as well, and is told
+// before it starts, when that costs nothing.
+func (e inherited) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	environ = slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, overrideName+"=") })
+	if override != "" {
+		environ = append(environ, overrideName+"="+override)
+	}
+	if filepath.Base(path) == "host-local" && os.Getenv("GOMAXPROCS") == "" {
+		environ = append(environ, "GOMAXPROCS=1")
+	}
+	return e.DefaultExec.ExecPlugin(ctx, path, stdin, environ)
 }
 
 // find fails if the plugin is not installed.
@@ -115,7 +137,7 @@ func (i ipam) call(ctx context.Context, verb func(context.Context, string, []byt
 	if i.plugin == "" {
 		return nil
 	}
-	return i.wrap(verb(ctx, i.plugin, i.config, nil))
+	return i.wrap(verb(ctx, i.plugin, i.config, execution()))
 }
 
 func (i ipam) wrap(err error) error {

@@ -49,20 +49,17 @@ func Main(name string, v Verbs) {
 
 // oneCPU: a plugin does one thing after another. Left to itself, Go's runtime
 // starts threads for all CPUs, which look for work while the kernel is asked, and cost
-// a twentieth of bridge's ADD. The plugins that this one delegates to learn it before
-// they start, when it costs nothing.
+// a twentieth of bridge's ADD.
 func oneCPU() {
-	const name = "GOMAXPROCS"
-	if os.Getenv(name) == "" {
+	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
-		_ = os.Setenv(name, "1")
 	}
 }
 
 func run(name string, v Verbs) int {
 	m := &mainCall{plugin: name, version: version.Current()}
 	_, m.undoes = v.(planner)
-	_ = os.Setenv("CNI_NETNS_OVERRIDE", "1") // see Request.OwnNetNS
+	_ = os.Setenv(overrideName, "1") // see Request.OwnNetNS
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
 		Add: m.verb(func(ctx context.Context, r *Request) error {
 			res, err := v.Add(ctx, r)

@@ -115,7 +115,7 @@ const withIPAM = `{"cniVersion": "1.1.0", "name": "net", "type": "test", "number
 func allowOwnNetNS(t *testing.T) {
 	t.Helper()
 	was := override
-	override = true
+	override = "1"
 	t.Cleanup(func() { override = was })
 }
 

@@ -47,7 +47,7 @@ func (r *Request) Mark() owner.Mark { return r.Owner.Mark() }
 // OwnNetNS reports whether CNI_NETNS is the namespace of this process. The
 // specification forbids it; CNI_NETNS_OVERRIDE (libcni's own variable) allows it.
 func (r *Request) OwnNetNS() (bool, error) {
-	if override {
+	if v := strings.ToUpper(override); v == "TRUE" || v == "1" {
 		return false, nil
 	}
 	return r.NetNS.Same(netns.Host())
@@ -55,12 +55,10 @@ func (r *Request) OwnNetNS() (bool, error) {
 
 // skel refuses the plugin's own namespace only after the plugin has run, so
 // that test is made here, before anything is, and switched off there.
-var override = takeOverride()
+const overrideName = "CNI_NETNS_OVERRIDE"
 
-func takeOverride() bool {
-	v := strings.ToUpper(os.Getenv("CNI_NETNS_OVERRIDE"))
-	return v == "TRUE" || v == "1"
-}
+// override is the variable as the runtime has set it.
+var override = os.Getenv(overrideName)
 
 // Base holds the keys that every plugin's configuration has. Embed it.
 type Base struct {
@@ -116,12 +114,19 @@ func parseArgs(s string) (args map[string]string, err error) {
 	return args, err
 }
 
-// readPrev decodes prevResult into the newest version.
+// readPrev decodes prevResult into the newest version. One that names no version is of
+// the configuration's.
 func (r *Request) readPrev() error {
 	if len(r.PrevResult) == 0 || string(r.PrevResult) == "null" {
 		return nil
 	}
-	res, err := create.Create(r.CNIVersion, r.PrevResult)
+	prev := r.PrevResult
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(prev, &keys) == nil && keys["cniVersion"] == nil && r.CNIVersion != "" {
+		keys["cniVersion"], _ = json.Marshal(r.CNIVersion)
+		prev, _ = json.Marshal(keys)
+	}
+	res, err := create.Create(r.CNIVersion, prev)
 	if err == nil {
 		r.Prev, err = current.GetResult(res)
 	}
@@ -135,17 +140,19 @@ func (r *Request) readPrev() error {
 
 // readValid decodes the attachments that GC must keep. "valid-attachments" is
 // the name of today's specification, "attachments" that of the published 1.1.0;
-// libcni sends both, or null, or neither where no attachment is valid. What
-// either of them names is kept. An entry that names no attachment is an error:
-// to pass over it could take away a container's network.
+// libcni sends both, and null where no attachment is valid. What either of them names
+// is kept. An entry that names no attachment is an error, and so are no keys at all: to
+// pass over it could take away a container's network.
 func (r *Request) readValid() error {
 	r.Valid = map[owner.Mark]bool{}
 	var report conf.Report
+	missing := 0
 	for _, key := range []struct {
 		path string
 		raw  json.RawMessage
 	}{{"cni.dev/valid-attachments", r.ValidAttachments}, {"cni.dev/attachments", r.Attachments}} {
 		if len(key.raw) == 0 {
+			missing++
 			continue
 		}
 		var list []types.GCAttachment
@@ -158,6 +165,9 @@ func (r *Request) readValid() error {
 			}
 			r.Valid[owner.Key{Network: r.Name, ContainerID: a.ContainerID, IfName: a.IfName}.Mark()] = true
 		}
+	}
+	if missing == 2 {
+		report.Missing("cni.dev/valid-attachments", "the list of attachments to keep; [] or null removes all")
 	}
 	if err := report.Err(); err != nil {
 		return Errorf(CodeConfig, "%w", err)

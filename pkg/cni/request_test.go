@@ -89,7 +89,7 @@ func TestNewRequest(t *testing.T) {
 func TestReadValid(t *testing.T) {
 	const valid, older = `"cni.dev/valid-attachments": `, `"cni.dev/attachments": `
 	for _, c := range []struct{ conf, want string }{
-		{``, ``},
+		{``, `error`}, // D8: a client that forgets the list would take away every network
 		{valid + `null`, ``},
 		{valid + `[]`, ``},
 		{valid + `[{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "eth1"}]`, `net/c1/eth0 net/c2/eth1`},
@@ -247,5 +247,19 @@ func TestDefaultRoute(t *testing.T) {
 		if got := (&types.Route{Dst: dst}).Dst.String(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+}
+
+// libcni takes the version of the configuration for that of a prevResult without one.
+func TestF19PrevResultWithoutVersion(t *testing.T) {
+	for _, version := range []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		r := request(t, `{"cniVersion": "`+version+`", "name": "net", "prevResult": {"ips": [{"version": "4", "address": "10.1.0.2/24"}]}}`)
+		if err := r.readPrev(); err != nil || len(r.Prev.IPs) != 1 {
+			t.Errorf("%s: %+v, %v", version, r.Prev, err)
+		}
+	}
+	r := request(t, `{"cniVersion": "1.0.0", "name": "net", "prevResult": {"cniVersion": "7.0.0"}}`)
+	if err := r.readPrev(); err == nil || codeOf(err) != CodeDecode {
+		t.Errorf("of a version that is not known: %v", err)
 	}
 }

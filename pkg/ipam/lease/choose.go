@@ -25,7 +25,7 @@ const (
 
 func (s *Store) choose(in uint32, p Pool, had, want []netip.Addr) (choice, error) {
 	for _, a := range want {
-		if _, ok := p.Find(a); !ok {
+		if i, _, ok := Place(s.pools, a); !ok || i != int(in-1) {
 			continue
 		}
 		if slices.Contains(had, a) {

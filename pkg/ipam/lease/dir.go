@@ -79,6 +79,29 @@ func (d dir) remove(a netip.Addr) error {
 	return nil
 }
 
+// Writable fails if a lease of the network could not be written. It leaves nothing: the
+// file has no name, and where the directory is missing, it is in that above which there
+// is.
+func Writable(dataDir, network string) error {
+	path := filepath.Join(dataDir, network)
+	f, err := os.OpenFile(path, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	for errors.Is(err, fs.ErrNotExist) && path != filepath.Dir(path) {
+		path = filepath.Dir(path)
+		f, err = os.OpenFile(path, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
+		return unix.Access(path, unix.W_OK) // not every file system has files without a name
+	}
+	if err == nil {
+		_, err = f.WriteString(network)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("leases of network %q cannot be written: %w", network, err)
+	}
+	return nil
+}
+
 // list returns what every address file holds, nothing for one that cannot be
 // read. It removes empty ones. Other files are left alone, whoever made them.
 func (d dir) list() (map[netip.Addr]string, error) {

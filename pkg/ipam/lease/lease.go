@@ -33,7 +33,7 @@ func (e *ExhaustedError) Error() string {
 
 // Acquire leases one address of each pool to k: the one that want names, else
 // the one that k has already, else the one that has been free the longest.
-// Each address of want must be in one pool, and no two in the same. Either all
+// Each address of want must have a Place in a pool, and no two in the same. Either all
 // pools give an address or nothing changes. The leases come in the order of the
 // pools; other addresses that k had are released.
 //
@@ -132,7 +132,7 @@ func (s *Store) record(chosen []choice, owner [16]byte, life Life) []Lease {
 	leases := make([]Lease, len(chosen))
 	for i, c := range chosen {
 		leases[i].Addr = c.addr
-		leases[i].Range, _ = s.pools[i].Find(c.addr)
+		_, leases[i].Range, _ = Place(s.pools, c.addr)
 		if c.why == kept {
 			s.index.renew(c.addr, life)
 			continue

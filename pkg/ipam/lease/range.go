@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,19 @@ func (r Range) Overlaps(o Range) bool { return r.span().overlaps(o.span()) }
 
 func (r Range) span() span { return span{r.First, r.Last} }
 
+// Reserved says what an address that no host may have is in the subnet, "" for the
+// others. A subnet of one or two addresses reserves none (RFC 3021, RFC 6164).
+func (r Range) Reserved(a netip.Addr) string {
+	switch {
+	case a.BitLen()-r.Subnet.Bits() < 2:
+	case a == r.Subnet.Masked().Addr():
+		return "network"
+	case a.Is4() && a == Last(r.Subnet):
+		return "broadcast"
+	}
+	return ""
+}
+
 // A Pool is what one address of an attachment comes from: ranges of one
 // address family, less their gateways and what is excluded.
 type Pool struct {
@@ -32,20 +46,25 @@ type Pool struct {
 	print  [16]byte
 }
 
-// NewPool returns the pool of ranges that do not overlap. Addresses of exclude
-// and gateways are in no pool; those of exclude may still be asked for by name.
+// NewPool returns the pool of ranges that do not overlap. Addresses of exclude,
+// gateways, and network and broadcast addresses are in no pool; those of exclude may
+// still be asked for by name.
 func NewPool(ranges []Range, exclude []netip.Prefix) Pool {
 	p := Pool{ranges: ranges}
+	var holes []span
 	for _, r := range ranges {
-		p.free = append(p.free, r.span())
-	}
-	for _, r := range ranges {
-		if r.Gateway.IsValid() {
-			p.free = without(p.free, span{r.Gateway, r.Gateway})
+		for _, a := range []netip.Addr{r.Gateway, r.Subnet.Masked().Addr(), Last(r.Subnet)} {
+			if a.IsValid() && (a == r.Gateway || r.Reserved(a) != "") {
+				holes = append(holes, span{a, a})
+			}
 		}
 	}
 	for _, e := range exclude {
-		p.free = without(p.free, span{e.Masked().Addr(), Last(e)})
+		holes = append(holes, span{e.Masked().Addr(), Last(e)})
+	}
+	holes = merged(holes)
+	for _, r := range ranges {
+		p.free = append(p.free, r.span().without(holes)...)
 	}
 	p.print = fingerprint(p.free)
 	return p
@@ -64,13 +83,30 @@ func fingerprint(free []span) [16]byte {
 }
 
 // Find returns the range that a is in.
-func (p Pool) Find(a netip.Addr) (Range, bool) {
+func (p Pool) Find(a netip.Addr) (Range, bool) { return p.find(a, Range.Contains) }
+
+func (p Pool) find(a netip.Addr, in func(Range, netip.Addr) bool) (Range, bool) {
 	for _, r := range p.ranges {
-		if r.Contains(a) {
+		if in(r, a) {
 			return r, true
 		}
 	}
 	return Range{}, false
+}
+
+// Place returns the pool that an address is from when it is asked for by name, and its
+// range there: the pool with a range that it is in, or else, as a range may be a part
+// of its subnet, the first with a range in whose subnet it is. There is none for an
+// address that no host may have.
+func Place(pools []Pool, a netip.Addr) (pool int, r Range, ok bool) {
+	for _, in := range []func(Range, netip.Addr) bool{Range.Contains, func(r Range, a netip.Addr) bool { return r.Subnet.Contains(a) }} {
+		for i, p := range pools {
+			if r, ok := p.find(a, in); ok {
+				return i, r, r.Reserved(a) == ""
+			}
+		}
+	}
+	return 0, Range{}, false
 }
 
 // Total returns the number of addresses that can be had without naming one,
@@ -147,20 +183,35 @@ func (s span) size() uint64 {
 	return lo + 1
 }
 
-// without returns what is left of spans when hole is taken out.
-func without(spans []span, hole span) []span {
-	var left []span
+// merged returns the same addresses in order, in spans that do not overlap.
+func merged(spans []span) (out []span) {
+	slices.SortFunc(spans, func(a, b span) int { return a.first.Compare(b.first) })
 	for _, s := range spans {
-		if !s.overlaps(hole) {
-			left = append(left, s)
+		if n := len(out); n > 0 && out[n-1].overlaps(s) {
+			if out[n-1].last.Less(s.last) {
+				out[n-1].last = s.last
+			}
 			continue
 		}
-		if s.first.Less(hole.first) {
-			left = append(left, span{s.first, hole.first.Prev()})
-		}
-		if hole.last.Less(s.last) {
-			left = append(left, span{hole.last.Next(), s.last})
-		}
+		out = append(out, s)
 	}
-	return left
+	return out
+}
+
+// without returns what is left of s when holes are taken out, which are merged.
+func (s span) without(holes []span) (left []span) {
+	begin, _ := slices.BinarySearchFunc(holes, s.first, func(h span, a netip.Addr) int { return h.last.Compare(a) })
+	for _, h := range holes[begin:] {
+		if !s.overlaps(h) {
+			break
+		}
+		if s.first.Less(h.first) {
+			left = append(left, span{s.first, h.first.Prev()})
+		}
+		if !h.last.Less(s.last) {
+			return left
+		}
+		s.first = h.last.Next()
+	}
+	return append(left, s)
 }

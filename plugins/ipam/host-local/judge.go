@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/version"
 
@@ -69,7 +70,10 @@ func (r rangeConf) judge(path string, report *conf.Report) (lease.Range, bool) {
 	v := defaults(r.Subnet.Masked())
 	r.judgeBounds(path, &v, report)
 	r.judgeGateway(path, &v, report)
-	if len(report.Problems()) == before && lease.NewPool([]lease.Range{v}, nil).Total() == 0 {
+	if what := v.Reserved(v.First); len(report.Problems()) > before || lease.NewPool([]lease.Range{v}, nil).Total() > 0 {
+	} else if what != "" {
+		report.Conflict(path+".rangeStart, "+path+".rangeEnd", "found %s and %s, want an address of a host: %s is the %s address of %s", v.First, v.Last, v.First, what, v.Subnet)
+	} else {
 		report.Bad(path+".gateway", v.Gateway, "another address, as it is the only one of the range")
 	}
 	return v, len(report.Problems()) == before
@@ -122,41 +126,38 @@ func (r rangeConf) judgeGateway(path string, v *lease.Range, report *conf.Report
 	v6Local := gw.Is6() && v.Subnet.Addr().Is6() && gw.IsLinkLocalUnicast()
 	if !v.Subnet.Contains(gw) && !v6Local {
 		report.Bad(path+".gateway", gw, "an address in %s", v.Subnet)
-	} else if reserved(v.Subnet, gw) != "" {
-		report.Bad(path+".gateway", gw, "a host's address in %s, not its %s address", v.Subnet, reserved(v.Subnet, gw))
+	} else if v.Reserved(gw) != "" {
+		report.Bad(path+".gateway", gw, "a host's address in %s, not its %s address", v.Subnet, v.Reserved(gw))
 	}
 }
 
-// reserved says what an address that no host may have is in its subnet, "" for
-// the others.
-func reserved(subnet netip.Prefix, a netip.Addr) string {
-	switch {
-	case a.BitLen()-subnet.Bits() < 2:
-	case a == subnet.Masked().Addr():
-		return "network"
-	case a.Is4() && a == lease.Last(subnet):
-		return "broadcast"
-	}
-	return ""
-}
-
+// judgeOverlaps names each range that overlaps with one before it, in one pair.
 func (c *config) judgeOverlaps(report *conf.Report) {
 	type placed struct {
 		lease.Range
-		path string
+		path  string
+		order int
 	}
 	var all []placed
 	for _, s := range c.sets {
 		for i, v := range s.valid {
-			p := placed{v, s.pathOf(i)}
-			for _, o := range all {
-				if o.Overlaps(v) {
-					report.Conflict(p.path+", "+o.path, "%s-%s and %s-%s overlap, want ranges without a common address",
-						v.First, v.Last, o.First, o.Last)
-				}
-			}
-			all = append(all, p)
+			all = append(all, placed{v, s.pathOf(i), len(all)})
 		}
+	}
+	slices.SortStableFunc(all, func(a, b placed) int { return a.First.Compare(b.First) })
+	for i, reach := 1, 0; i < len(all); i++ { // reach: which of those before i ends last
+		o, p := all[reach], all[i]
+		if o.Last.Less(p.Last) {
+			reach = i
+		}
+		if !o.Overlaps(p.Range) {
+			continue
+		}
+		if o.order > p.order {
+			o, p = p, o
+		}
+		report.Conflict(p.path+", "+o.path, "%s-%s and %s-%s overlap, want ranges without a common address",
+			p.First, p.Last, o.First, o.Last)
 	}
 }
 

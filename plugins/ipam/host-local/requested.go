@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
+	"github.com/dockyard-cni/dockyard/pkg/ipam/lease"
 )
 
 // judgeRequested reports addresses that cannot be had, whoever has them.
@@ -31,26 +33,24 @@ func (c *config) judgeRequested(all []cni.Requested, report *conf.Report) {
 // place returns the pool that an address is in, or what should be asked for
 // instead.
 func (c *config) place(a netip.Addr) (pool int, want string) {
-	var pools []string
-	for i, p := range c.pools {
-		pools = append(pools, p.String())
-		if r, ok := p.Find(a); ok && !c.isGateway(a) {
-			return i, ""
-		} else if ok {
-			return 0, fmt.Sprintf("another address in %s, as this is the gateway", r.Subnet)
-		}
+	pool, r, ok := lease.Place(c.pools, a)
+	switch {
+	case c.isGateway(a) && ok:
+		return 0, fmt.Sprintf("another address in %s, as this is the gateway", r.Subnet)
+	case r.Subnet.IsValid() && r.Reserved(a) != "":
+		return 0, fmt.Sprintf("another address in %s, as this is its %s address", r.Subnet, r.Reserved(a))
+	case ok:
+		return pool, ""
 	}
+	var subnets []string
 	for _, s := range c.sets {
 		for _, r := range s.valid {
-			if what := reserved(r.Subnet, a); what != "" && r.Subnet.Contains(a) {
-				return 0, fmt.Sprintf("another address in %s, as this is its %s address", r.Subnet, what)
-			}
-			if a == r.Gateway {
-				return 0, fmt.Sprintf("another address in %s, as this is the gateway", r.Subnet)
+			if text := r.Subnet.String(); !slices.Contains(subnets, text) {
+				subnets = append(subnets, text)
 			}
 		}
 	}
-	return 0, "an address in " + strings.Join(pools, " or ")
+	return 0, "an address in " + strings.Join(subnets, " or ")
 }
 
 func (c *config) isGateway(a netip.Addr) bool {

@@ -138,11 +138,18 @@ func anyInterface(r *cni.Request, k owner.Key) bool {
 	return false
 }
 
-// Status fails if a range set has no address left for the next ADD.
+// Status fails if a range set has no address left for the next ADD, or no lease can be
+// written.
 func (plugin) Status(ctx context.Context, r *cni.Request) error {
 	c, err := valid(r)
 	if err != nil {
 		return err
+	}
+	if err = lease.Writable(c.DataDir, r.Name); err != nil {
+		return cni.Errorf(cni.CodeNotReady, "%w", err)
+	}
+	if _, err = readResolvConf(c.ResolvConf); err != nil {
+		return cni.Errorf(cni.CodeNotReady, "ipam.resolvConf: %w", err)
 	}
 	err = existing(ctx, r, c.pools, (*lease.Store).Exhausted)
 	return coded(err, cni.CodeNotReady)

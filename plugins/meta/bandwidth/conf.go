@@ -33,7 +33,7 @@ type limits struct {
 
 const (
 	minRate  = 8               // the kernel counts in bytes
-	maxBurst = (1<<32)*8 - 8*2 // the kernel counts up to 2^32-1 bytes
+	maxBurst = (1<<32-1)*8 - 1 // less than 2^32-1 bytes, as CRI-O asks for and the reference plugin allows
 )
 
 func newConfig() cni.Config { return &config{} }
