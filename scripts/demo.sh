@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Shows a network at work: two containers, an HTTP server, a published port, a
-# second network with names that comes and goes, and nothing left at the end. As
-# root.
+# Shows networks at work: made, used, changed and removed with the program dockyard
+# while containers run, and nothing left at the end. As root. With a file it shows
+# that network, by cnitool: two containers, an HTTP server, a published port, a second
+# network with names that comes and goes.
 #
-#   scripts/demo.sh                                      conf-examples/bridge.conflist
+#   scripts/demo.sh
+#   scripts/demo.sh conf-examples/bridge.conflist
 #   scripts/demo.sh conf-examples/bridge-dual-stack.conflist
 #   scripts/demo.sh /etc/cni/net.d/mine.conflist
 #
@@ -15,9 +17,9 @@ root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 outside() {
-    local conflist=${1:-$root/conf-examples/bridge.conflist} log
-    [[ -e $conflist ]] || { echo "demo: $conflist: no such file" >&2; exit 1; }
-    conflist=$(realpath "$conflist")
+    local conflist=${1:-} log
+    [[ -z $conflist || -e $conflist ]] || { echo "demo: $conflist: no such file" >&2; exit 1; }
+    [[ -z $conflist ]] || conflist=$(realpath "$conflist")
     ((EUID == 0)) || { echo "demo: needs root, for network namespaces" >&2; exit 1; }
     cd "$root"
     . scripts/setup.sh
@@ -203,6 +205,11 @@ inside() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     mkdir -p /run/demo/net.d
+    if [[ -z $conflist ]]; then
+        . scripts/demo/story.sh
+        told
+        return
+    fi
     local network second second_file capabilities='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'
     network=$(read_conflist "$conflist")
     second_file=conf-examples/bridge-dns.conflist

@@ -111,3 +111,13 @@ func Names(ns *netns.NS) ([]string, error) {
 	}
 	return out, err
 }
+
+// SetIsolated isolates a bridge port from other isolated ones, or not. Without the
+// port there is nothing to do.
+func SetIsolated(port string, on bool) error {
+	h, l, err := Find(netns.Host(), port)
+	if err != nil || l == nil {
+		return err
+	}
+	return h.LinkSetIsolated(l, on)
+}

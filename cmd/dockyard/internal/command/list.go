@@ -46,7 +46,7 @@ func (a *app) ls() *cobra.Command {
 		Example: `  dockyard network ls
   dockyard network ls --filter driver=macvlan --format '{{.Name}} {{.Subnet}}'`,
 		RunE: func(*cobra.Command, []string) error {
-			filters, err := view.ParseFilters(l.filters)
+			filters, err := parseFilters(l.filters)
 			if err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (a *app) ps() *cobra.Command {
 		Example: `  dockyard ps
   dockyard ps --filter network=app --filter status=up --json`,
 		RunE: func(*cobra.Command, []string) error {
-			filters, err := view.ParseFilters(l.filters)
+			filters, err := parseFilters(l.filters)
 			if err != nil {
 				return err
 			}
@@ -231,4 +231,12 @@ func (a *app) completeContainers(_ *cobra.Command, _ []string, _ string) ([]stri
 		out = append(out, c.Title()+"\t"+c.Runtime)
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+func parseFilters(args []string) (view.Filters, error) {
+	f, err := view.ParseFilters(args)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return f, nil
 }

@@ -60,7 +60,7 @@ to, and what is left of attachments that no runtime took away: leases, names, po
 		Example: `  dockyard network prune --dry-run
   dockyard network prune -f --filter until=24h`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := view.ParseFilters(filters)
+			f, err := parseFilters(filters)
 			if err != nil {
 				return err
 			}

@@ -104,13 +104,18 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nRun '%s --help' for usage", err, c.CommandPath())}
 	})
-	network := &cobra.Command{Use: "network", Short: "Manage networks", Args: cobra.NoArgs, RunE: help}
-	network.AddCommand(a.create(), a.ls(), a.inspect(), a.connect(), a.disconnect(), a.prune(), a.rm())
-	root.AddCommand(network, a.ps(), a.port(), a.names(), a.run(), a.exec())
+	network := &cobra.Command{Use: "network", Short: "Manage networks", RunE: help}
+	network.AddCommand(a.create(), a.ls(), a.inspect(), a.connect(), a.disconnect(), a.prune(), a.rm(), a.update())
+	root.AddCommand(network, a.ps(), a.port(), a.names(), a.run(), a.exec(), a.man())
 	return root
 }
 
-func help(c *cobra.Command, _ []string) error { return c.Help() }
+func help(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown command: %s %s\nRun '%s --help' for more information", c.CommandPath(), args[0], c.CommandPath())
+	}
+	return c.Help()
+}
 
 func configFile() string {
 	if file := os.Getenv("DOCKYARD_CONFIG"); file != "" {
@@ -152,6 +157,8 @@ func arguments(least, most int) cobra.PositionalArgs {
 		switch {
 		case len(args) >= least && (most < 0 || len(args) <= most):
 			return nil
+		case most == 0:
+			words = "accepts no arguments"
 		case least == most:
 			words = fmt.Sprintf("requires %d argument%s", least, s(least))
 		case most < 0:

@@ -50,7 +50,7 @@ func (h *Host) Connect(ctx context.Context, n *inventory.Network, c *inventory.C
 	if err != nil {
 		return err
 	}
-	if err := h.addressFree(n, o.IPs); err != nil {
+	if err := errors.Join(h.addressFree(n, o.IPs), h.portsFree(c, o.Ports)); err != nil {
 		return err
 	}
 	list, err := listOf(n, o.Priority)
@@ -118,6 +118,21 @@ func (h *Host) addressFree(n *inventory.Network, ips []netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// portsFree says, in docker's words, who has a port already. The kernel decides; this
+// only tells more of what is known before.
+func (h *Host) portsFree(c *inventory.Container, ports []inventory.AskedPort) error {
+	var errs []error
+	for _, p := range ports {
+		a := h.PortHolder(p.Protocol, uint16(p.HostPort))
+		if a == nil || a.ContainerID == c.CNIID || a.State == inventory.Gone || p.HostIP != "" {
+			continue
+		}
+		//nolint:staticcheck // docker's words
+		errs = append(errs, fmt.Errorf("Bind for 0.0.0.0:%d failed: port is already allocated: %s on network %s holds it", p.HostPort, a.Title(), a.Network))
+	}
+	return errors.Join(errs...)
 }
 
 // listOf is a network's conflist, with what one attachment wants otherwise.

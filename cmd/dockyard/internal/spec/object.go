@@ -17,6 +17,11 @@ func (o *object) set(key string, value any) *object {
 	if value == nil {
 		return o
 	}
+	return o.put(key, value)
+}
+
+// put sets a key, also to null.
+func (o *object) put(key string, value any) *object {
 	if o.values == nil {
 		o.values = map[string]any{}
 	}
