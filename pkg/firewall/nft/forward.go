@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 )
 
@@ -54,7 +55,20 @@ func familyName(t *nftables.Table) string {
 	return "ip6tables"
 }
 
-func (f forward) Apply(context.Context) error {
+// forwardLock is held from looking for a rule to adding it: the kernel takes any
+// number of the same rules, which nobody would ever remove.
+const forwardLock = "/run/dockyard/forward.lock"
+
+// Apply locks only where something is missing.
+func (f forward) Apply(ctx context.Context) error {
+	if diff, err := f.Observe(ctx); err != nil || diff == engine.Same {
+		return err
+	}
+	unlock, err := filelock.Acquire(ctx, forwardLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for _, t := range filterTables() {
 		missing, err := f.missing(t)
 		if err != nil {
