@@ -187,7 +187,8 @@ func (s Store) retract(m owner.Mark) error {
 			return dropErr
 		})
 		if err = errors.Join(err, editErr); editErr == nil && !wanted {
-			err = errors.Join(err, remove(s.hosts(name)), remove(s.seal(name)))
+			// In this order: by the file a DEL that follows on one that was killed finds both.
+			err = errors.Join(err, remove(s.seal(name)), remove(s.hosts(name)))
 		}
 	}
 	return err
