@@ -1,7 +1,6 @@
 package zone
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,20 +57,13 @@ func (e Entry) Observe(context.Context) (engine.Diff, error) {
 	if err != nil {
 		return engine.Diff(fmt.Sprintf("%s: %v", e.path(e.Mark), err)), nil
 	}
-	want := e.Record
-	if e.AnyServers {
-		want.Servers = found.Servers
-	}
 	if inode := inodeOf(e.Record.NetNS); !found.In(inode) {
 		return engine.Diff(fmt.Sprintf("%s is of namespace %d, but %s is %d", e.path(e.Mark), found.NetNSInode, e.Record.NetNS, inode)), nil
 	}
-	want.NetNSInode = found.NetNSInode
-	if found.Subnets == nil { // an earlier version's
-		want.Subnets = nil
-	}
-	if !bytes.Equal((Entry{Record: found}).encode(), (Entry{Record: want}).encode()) {
+	if !found.whole() || !slices.ContainsFunc(found.parts(), e.same) {
 		return engine.Diff(fmt.Sprintf("%s is not as ADD wrote it", e.path(e.Mark))), nil
 	}
+	e.Record = found
 	return e.observeFiles()
 }
 
@@ -103,8 +95,9 @@ func (e Entry) observeHosts(name string) (engine.Diff, error) {
 		return engine.Same, err
 	}
 	diff := engine.Differ(h.file.Name(), strings.Join(texts(h.of(e.Mark)), "; "), strings.Join(linesOf(&e.Record), "; "))
-	if h.networks() == nil {
-		diff = engine.Diff(fmt.Sprintf("%s: %v", h.file.Name(), errForeign))
+	seal, _ := e.sealOf(name)
+	if h.networks() == nil || seal != h.seal() && (seal != "" || e.NetNSInode != 0) { // an earlier version made no seal
+		diff = engine.First(diff, engine.Diff(fmt.Sprintf("%s, or its seal %s: %v", h.file.Name(), e.seal(name), errForeign)))
 	}
 	return diff, h.file.Close()
 }
@@ -132,20 +125,27 @@ func (e Entry) Apply(ctx context.Context) error {
 	if e.NetNSInode == 0 {
 		e.NetNSInode = inodeOf(e.Record.NetNS)
 	}
-	if err = write(e.path(e.Mark), e.encode(), 0o600); err != nil {
-		return err
+	return e.enter()
+}
+
+// enter writes the record, and what is made of it.
+func (e Entry) enter() error {
+	container := e.Mark.Container()
+	err := write(e.path(e.Mark), e.encode(), 0o600)
+	if err == nil {
+		err = e.touch(container)
 	}
-	if err = e.touch(e.Mark.Container()); err != nil {
-		return err
+	if err == nil {
+		err = e.publish(&e.Record)
 	}
-	if err = e.publish(&e.Record); err != nil {
-		return err
-	}
-	marks, err := e.MarksOf(e.Mark.Container())
 	if err != nil {
 		return err
 	}
-	return e.writeFiles(e.Mark.Container(), marks, e.Record)
+	marks, err := e.MarksOf(container)
+	if err != nil {
+		return err
+	}
+	return e.writeFiles(container, marks, e.Record)
 }
 
 // refuseHeld fails if names are to be unique on the network, and one is not. Short

@@ -26,6 +26,7 @@ import (
 //
 //	10.1.0.2\tweb web.net # net/c1/eth0            is there
 //	#0.1.0.2\tweb web.net # net/c1/eth0            is not, yet or any more
+//	#                                              is room for another
 //
 // A reader that comes between sees one or the other. Lines are added at the end, or in
 // place of one that is no more; they are never moved, as a reader might miss them. A
@@ -44,9 +45,9 @@ const (
 
 // A line is one of the file that an attachment has.
 type line struct {
-	at   int
-	mark owner.Mark
-	text string // address and names
+	at, length int // length without the final newline
+	mark       owner.Mark
+	text       string // address and names
 }
 
 // header is what every file begins with: what a container is to find anyway,
@@ -85,7 +86,7 @@ func (h *hosts) containing(text string) iter.Seq[line] {
 				return
 			}
 			l, ok := parseLine(string(h.data[start : start+length]))
-			if l.at = start; ok && !yield(l) {
+			if l.at, l.length = start, length; ok && !yield(l) {
 				return
 			}
 			at = start + length
@@ -153,7 +154,7 @@ func (h *hosts) put(at, length int, m owner.Mark, text string) error {
 func (h *hosts) drop(lines iter.Seq[line]) error {
 	var errs []error
 	for l := range lines {
-		errs = append(errs, h.write([]byte{'#'}, l.at))
+		errs = append(errs, h.write([]byte{'#'}, l.at), h.write(bytes.Repeat([]byte(" "), l.length-1), l.at+1))
 	}
 	return errors.Join(errs...)
 }

@@ -29,12 +29,16 @@ func hostsName(networks []string) string {
 // containers.
 func (s Store) hostsOf(network string) (files map[string][]string, err error) {
 	files = map[string][]string{}
-	dir, err := os.Open(s.hostsDir())
-	if err != nil {
-		return files, ignore(err)
+	var names []string
+	for _, path := range []string{s.hostsDir(), s.seals()} { // either may be left alone
+		dir, openErr := os.Open(path)
+		if openErr != nil {
+			err = errors.Join(err, ignore(openErr))
+			continue
+		}
+		found, readErr := dir.Readdirnames(-1)
+		names, err = append(names, found...), errors.Join(err, readErr, dir.Close())
 	}
-	defer func() { _ = dir.Close() }()
-	names, err := dir.Readdirnames(-1)
 	for _, name := range names {
 		if name != network && !strings.Contains(name, "+") {
 			continue
@@ -157,22 +161,19 @@ func (s Store) publish(r *Record) error {
 	return err
 }
 
-// enter adds the lines of a record that are not there, and takes others away that
+// enter adds the lines of a record that are not there, and then takes others away that
 // its attachment has.
 func (h *hosts) enter(r *Record) error {
-	want := linesOf(r)
-	if slices.Equal(texts(h.of(r.Mark)), want) {
+	want, found := linesOf(r), slices.Collect(h.of(r.Mark))
+	if slices.Equal(texts(slices.Values(found)), want) {
 		return nil
-	}
-	if err := h.drop(h.of(r.Mark)); err != nil {
-		return err
 	}
 	for _, text := range want {
 		if err := h.add(r.Mark, text); err != nil {
 			return err
 		}
 	}
-	return nil
+	return h.drop(slices.Values(found))
 }
 
 // retract takes the lines of an attachment out of all hosts files of its network,

@@ -54,6 +54,9 @@ type Record struct {
 	NetNSName string `json:"netnsName,omitempty"`
 	// Unique refuses a name that another container of the network has.
 	Unique bool `json:"uniqueNames,omitempty"`
+	// Parts are what each plugin has said, as the record of it alone would be, where the
+	// plugin stands more than once in the list.
+	Parts []string `json:"parts,omitempty"`
 }
 
 // A Service is a port that SRV answers with (RFC 2782), by its name ("http") or

@@ -87,12 +87,25 @@ func (c *config) allNames(a *cni.Attachment) []string {
 }
 
 // Report implements cni.Reporter: the container is to ask the resolver, and it
-// alone, as a C library that asks several takes the first answer.
+// alone, as a C library that asks several takes the first answer. Where the plugin stands
+// again in the list, what it has reported before stays.
 func (c *config) Report(_ *cni.Attachment, res *current.Result) {
-	res.DNS = types.DNS{
-		Nameservers: []string{zone.Resolver}, Domain: res.DNS.Domain,
-		Search: c.search, Options: c.options,
+	dns := types.DNS{Nameservers: []string{zone.Resolver}, Domain: res.DNS.Domain, Search: c.search, Options: c.options}
+	if slices.Equal(res.DNS.Nameservers, dns.Nameservers) {
+		dns.Search, dns.Options = append(res.DNS.Search, c.search...), append(res.DNS.Options, c.options...)
+		dns.Search, dns.Options = unique(dns.Search), unique(dns.Options)
 	}
+	res.DNS = dns
+}
+
+// unique leaves out what has come before.
+func unique(words []string) (out []string) {
+	for _, w := range words {
+		if !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
