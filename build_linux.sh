@@ -11,9 +11,8 @@ need_go
 
 # The version is the nearest tag's, so that it says no more than what was
 # released. Before the first tag it is v0.1.0. It has to be a semantic version
-# with a leading v: nerdctl, for one, parses what `firewall` reports and asks for
-# v1.7.1 at least, so a release that is to serve nerdctl's default chain needs
-# VERSION set or a tag from there on.
+# with a leading v: plugins report it behind the version of the reference plugins
+# (pkg/cni), which nerdctl and Nomad parse.
 version() {
     git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v0.1.0
 }

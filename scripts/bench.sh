@@ -17,7 +17,7 @@ need_tools
 need_modules
 need_go
 
-REFERENCE_VERSION=v1.9.1
+REFERENCE_VERSION=v1.10.0
 REFERENCE_PLUGINS=(main/bridge main/loopback main/macvlan main/ipvlan ipam/host-local meta/portmap meta/firewall meta/tuning meta/bandwidth)
 FLANNEL_VERSION=v0.28.10
 cache=$PWD/.cache

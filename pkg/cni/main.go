@@ -38,8 +38,9 @@ var Version = "v0.0.0-dev"
 
 // Main runs the plugin of that name for the verb in CNI_COMMAND, prints its
 // result or error on stdout, and exits. SIGTERM and SIGINT cancel a verb that waits
-// for something; ADD then undoes what it made. A second signal ends that, too. Without CNI_COMMAND it prints what
-// it is on stderr, in the form that nerdctl reads ("CNI firewall plugin v1.7.1").
+// for something; ADD then undoes what it made. A second signal ends that, too. Without
+// CNI_COMMAND it prints what it is on stderr, in the form that nerdctl and Nomad read
+// ("CNI firewall plugin v1.7.1").
 func Main(name string, v Verbs) {
 	if p, ok := v.(planner); ok && !p.light() {
 		oneCPU()
@@ -76,7 +77,7 @@ func run(name string, v Verbs) int {
 		Del:    m.verb(v.Del),
 		GC:     m.verb(v.GC, (*Request).readValid),
 		Status: m.verb(v.Status),
-	}, version.All, fmt.Sprintf("CNI %s plugin %s", name, level(v)))
+	}, version.All, about(name))
 	if err == nil {
 		return 0
 	}
@@ -90,14 +91,15 @@ func run(name string, v Verbs) int {
 	return 1
 }
 
-// level is the version that a plugin reports: the level of the reference plugin
-// that it stands in for, with our own version as semantic versioning's build
-// metadata, or our own alone.
-func level(v Verbs) string {
-	if p, ok := v.(Planned); ok && p.Level != "" {
-		return p.Level + "+dockyard." + strings.ReplaceAll(strings.TrimPrefix(Version, "v"), "+", ".")
-	}
-	return Version
+// reference is the version of the reference plugins whose behaviour these have.
+// Runtimes that ask for a plugin by number mean theirs: nerdctl wants firewall v1.7.1,
+// Nomad each plugin 0.4.0 at least.
+const reference = "v1.10.0"
+
+// about is what a plugin says of itself, with our own version as semantic versioning's
+// build metadata: "CNI bridge plugin v1.10.0+dockyard.0.1.0".
+func about(name string) string {
+	return fmt.Sprintf("CNI %s plugin %s+dockyard.%s", name, reference, strings.ReplaceAll(strings.TrimPrefix(Version, "v"), "+", "."))
 }
 
 // printResult writes the result of ADD in the version of the configuration. One

@@ -76,7 +76,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 }
 
 func config(version string) string {
-	return `{"cniVersion": "` + version + `", "name": "net", "type": "test"}`
+	return `{"cniVersion": "` + version + `", "name": "net", "type": "test", "cni.dev/valid-attachments": []}`
 }
 
 // The specification's form of an error, with the version of the configuration.
@@ -88,6 +88,16 @@ func TestErrorForm(t *testing.T) {
 		if stdout != want || code != 1 {
 			t.Errorf("%s: %q (exit %d), want %q", version, stdout, code, want)
 		}
+	}
+}
+
+// Nomad wants a semantic version of 0.4.0 at least, nerdctl 1.7.1 of firewall.
+func TestAbout(t *testing.T) {
+	was := Version
+	defer func() { Version = was }()
+	Version = "v0.1.0-3-gabc+dirty"
+	if got, want := about("bridge"), "CNI bridge plugin v1.10.0+dockyard.0.1.0-3-gabc.dirty"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -20,9 +20,6 @@ type Planned struct {
 	// Light is for a plugin that asks the kernel for little: to tell the runtime of
 	// one CPU would take longer than it saves.
 	Light bool
-	// Level is the version of the reference plugin that runtimes which ask for
-	// one by number may take this plugin for ("v1.9.1"); empty if none does.
-	Level string
 }
 
 func (p Planned) light() bool { return p.Light }

@@ -6,5 +6,5 @@ import "github.com/dockyard-cni/dockyard/pkg/cni"
 
 func main() {
 	// nerdctl runs it bare, and asks for 1.7.1 at least.
-	cni.Main("firewall", cni.Planned{New: newConfig, Scopes: scopes, Level: "v1.9.1"})
+	cni.Main("firewall", cni.Planned{New: newConfig, Scopes: scopes})
 }
