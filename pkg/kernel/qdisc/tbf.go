@@ -29,6 +29,13 @@ func (l Limit) String() string {
 	return fmt.Sprintf("tbf rate %dbit burst %db latency 25ms", l.Rate, l.Burst/8)
 }
 
+var (
+	_ engine.Joiner = TBF{}
+	_ engine.Joiner = IFB{}
+	_ engine.Joiner = Redirect{}
+	_ engine.Scope  = Scope{}
+)
+
 // A TBF limits what leaves by a link of the host (tc-tbf(8)).
 type TBF struct {
 	Link string

@@ -36,6 +36,11 @@ type Tuning struct {
 	after int // how many files of the mark were there before this one
 }
 
+var (
+	_ engine.Joiner = Tuning{}
+	_ engine.Scope  = Scope{}
+)
+
 // saved is the content of a file: the reference plugin's keys, and which link
 // and namespace they are of. The path may lead to another one later, so the
 // inode counts.

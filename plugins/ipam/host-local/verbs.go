@@ -22,6 +22,8 @@ import (
 // plugin implements cni.Verbs.
 type plugin struct{}
 
+var _ cni.Verbs = plugin{}
+
 // Add leases one address of each range set. Repeated for the same attachment it
 // gives the same addresses.
 func (plugin) Add(ctx context.Context, r *cni.Request) (*current.Result, error) {

@@ -36,6 +36,12 @@ const (
 	maxBurst = (1<<32-1)*8 - 1 // less than 2^32-1 bytes, as CRI-O asks for and the reference plugin allows
 )
 
+var (
+	_ cni.Config   = (*config)(nil)
+	_ cni.Resolver = (*config)(nil)
+	_ cni.Reporter = (*config)(nil)
+)
+
 func newConfig() cni.Config { return &config{} }
 
 // Validate implements cni.Config. As with the reference plugin, limits in the

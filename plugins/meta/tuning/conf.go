@@ -58,6 +58,12 @@ const (
 	maxTxQLen = 1 << 30
 )
 
+var (
+	_ cni.Config   = (*config)(nil)
+	_ cni.Resolver = (*config)(nil)
+	_ cni.Reporter = (*config)(nil)
+)
+
 func newConfig() cni.Config { return &config{DataDir: defaultDataDir} }
 
 // Validate implements cni.Config.
