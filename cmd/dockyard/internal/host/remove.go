@@ -52,18 +52,20 @@ func (h *Host) Remove(ctx context.Context, n *inventory.Network, force bool) err
 }
 
 // teardown takes away what a network shares between its containers: it goes on past
-// what fails, and names that.
+// what fails, and names that. The bridge goes last, as it is by the bridge that prune
+// finds what is left of a network whose removal was interrupted.
 func (h *Host) teardown(ctx context.Context, n *inventory.Network) error {
 	var errs []error
+	if n.DataDir != "" {
+		errs = append(errs, lease.RemoveNetwork(ctx, n.DataDir, n.Name))
+	}
 	bridge := n.Bridge
 	if by := h.sharedBy(n); by != "" {
 		h.Warn(fmt.Sprintf("bridge %s stays, as network %s is on it, too", bridge, by))
 		bridge = ""
 	}
-	if device := fmt.Sprintf("vx%d", n.VNI); n.Driver == "overlay" {
-		errs = append(errs, h.links(ctx, device))
-		_, err := link.DeleteByAlias(device, vxlan.MarkOf(n.Name))
-		errs = append(errs, err, os.RemoveAll(filepath.Join("/run/dockyard/overlay", n.Name+".json")))
+	if n.Driver == "overlay" {
+		errs = append(errs, h.overlay(ctx, n.Name), os.RemoveAll(filepath.Join("/run/dockyard/overlay", n.Name+".json")))
 		for _, s := range n.Subnets {
 			errs = append(errs, route.Unreachable{Dst: s.Subnet}.Remove(ctx))
 		}
@@ -71,10 +73,20 @@ func (h *Host) teardown(ctx context.Context, n *inventory.Network) error {
 	if bridge != "" {
 		errs = append(errs, h.links(ctx, bridge), h.bridge(ctx, n))
 	}
-	if n.DataDir != "" {
-		errs = append(errs, lease.RemoveNetwork(ctx, n.DataDir, n.Name))
-	}
 	return errors.Join(errs...)
+}
+
+// overlay deletes the VXLAN device of a network.
+func (h *Host) overlay(ctx context.Context, network string) error {
+	mark := vxlan.MarkOf(network)
+	for _, l := range h.Links {
+		if l.Alias != string(mark) {
+			continue
+		}
+		_, err := link.DeleteByAlias(l.Name, mark)
+		return errors.Join(h.links(ctx, l.Name), err)
+	}
+	return nil
 }
 
 // sharedBy is another network on the same bridge.
@@ -154,7 +166,8 @@ func (h *Host) Unused(wanted func(*inventory.Network) bool) (networks, orphans [
 			n.Bridge = l.Name
 			what := fmt.Sprintf("bridge %s: network %s is gone", l.Name, n.Name)
 			orphans = append(orphans, Pruned{what, func(ctx context.Context) error {
-				return errors.Join(h.links(ctx, n.Bridge), h.bridge(ctx, n))
+				return errors.Join(lease.RemoveNetwork(ctx, inventory.DefaultDataDir, n.Name),
+					h.overlay(ctx, n.Name), h.links(ctx, n.Bridge), h.bridge(ctx, n))
 			}})
 		}
 	}
