@@ -212,11 +212,23 @@ func (l *lab) failAt(with interference, p, n int) bool {
 		l.Fatal("ADD without interference: ", err)
 	}
 	if err != nil {
-		l.is(before, "EIO from %s: %v", hit, err)
+		l.is(l.withSettings(before), "EIO from %s: %v", hit, err)
 	}
 	l.del(l.atts[0])
 	l.is(l.base, "DEL after EIO from %s", hit)
 	return hit != ""
+}
+
+// withSettings is s with the settings that the hosts' ends of pairs have now: they go
+// with the link, which a later plugin of the chain does not own.
+func (l *lab) withSettings(s testnet.Snapshot) testnet.Snapshot {
+	out := maps.Clone(s)
+	for object, attributes := range l.look() {
+		if strings.HasPrefix(object, "sysctl net/ipv4/conf/veth") {
+			out[object] = attributes
+		}
+	}
+	return out
 }
 
 // killDuringAdd: that ADD works again is shown by the next one, which may come

@@ -40,6 +40,8 @@ type Options struct {
 	// addresses and routes. Otherwise it heeds none, and has no IPv6 on the link
 	// without an address from IPAM.
 	AcceptRA bool
+	// NoSubnet says that the rest of the subnet is not on the link (ptp).
+	NoSubnet bool
 	// Priority decides between the default routes of a container's networks:
 	// the highest wins. nil leaves it to the order of attachment: the first wins.
 	Priority *int
@@ -52,7 +54,7 @@ func Plan(p *engine.Plan, a *cni.Attachment, o Options) {
 	p.Ensure(link.Up{NS: a.NetNS, Name: name})
 	probe(p, a, o.Probe)
 	for _, ip := range a.IPs {
-		p.Ensure(route.Addr{NS: a.NetNS, Link: name, Prefix: ip.Prefix, DAD: o.DAD})
+		p.Ensure(route.Addr{NS: a.NetNS, Link: name, Prefix: ip.Prefix, DAD: o.DAD, NoSubnet: o.NoSubnet})
 	}
 	for _, r := range a.Routes {
 		p.Ensure(routeOf(a, r, o))

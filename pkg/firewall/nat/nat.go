@@ -93,6 +93,10 @@ type Publish struct {
 	SetMarkChain string
 }
 
+// OwnLink reports whether the host reaches the container by a link that is this
+// container's alone (ptp): what belongs to the link is then the attachment's.
+func (p Publish) OwnLink() bool { return p.Bridge == p.Mark.HostLink() }
+
 // A Masquerade hides the addresses of one attachment behind those of the host,
 // but for traffic that stays on the bridge and for multicast.
 type Masquerade struct {

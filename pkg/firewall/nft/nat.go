@@ -31,9 +31,11 @@ func Masquerade(m nat.Masquerade) engine.Resource {
 // Hairpin lets published ports of a link answer the container itself and its
 // peers on the link. It is the link's, not a container's.
 func Hairpin(link string) engine.Resource {
-	return claim{kind: "portmap", mark: shared(link, "hairpin"), shared: true, elems: []element{
-		{set: hairpins, key: concatKey(ifname(link), ifname(link)), text: link + " . " + link},
-	}}
+	return claim{kind: "portmap", mark: shared(link, "hairpin"), shared: true, elems: []element{hairpin(link)}}
+}
+
+func hairpin(link string) element {
+	return element{set: hairpins, key: concatKey(ifname(link), ifname(link)), text: link + " . " + link}
 }
 
 // Publish returns the published ports of one attachment. Conditions must have
@@ -45,6 +47,9 @@ func Publish(p nat.Publish) engine.Resource {
 	}
 	if p.Source == nat.Hairpin {
 		b.self()
+	}
+	if p.OwnLink() {
+		b.elems = append(b.elems, hairpin(p.Link))
 	}
 	slices.SortStableFunc(b.elems, bySet)
 	return published{b.claim, p.Mappings}

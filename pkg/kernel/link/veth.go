@@ -13,11 +13,11 @@ import (
 	"github.com/dockyard-cni/dockyard/pkg/kernel/netns"
 )
 
-// A Veth is a veth pair: one end on the host, up and in a bridge, the other in
-// a container, down until its sysctls are set.
+// A Veth is a veth pair: one end on the host, up and in a bridge if one is named,
+// the other in a container, down until its sysctls are set.
 type Veth struct {
-	Host   string // name of the host's end
-	Bridge string
+	Host   string    // name of the host's end
+	Bridge string    // empty: the pair alone connects the two
 	NS     *netns.NS // the container's
 	Peer   string    // name of the container's end
 	MAC    net.HardwareAddr
@@ -37,7 +37,10 @@ func (v Veth) String() string {
 	if v.MTU > 0 {
 		s += fmt.Sprintf(" mtu %d", v.MTU)
 	}
-	s += fmt.Sprintf(" master %s up type veth peer name %s netns %s", v.Bridge, v.Peer, v.NS.Path())
+	if v.Bridge != "" {
+		s += " master " + v.Bridge
+	}
+	s += fmt.Sprintf(" up type veth peer name %s netns %s", v.Peer, v.NS.Path())
 	if v.MAC != nil {
 		s += " address " + v.MAC.String()
 	}
@@ -93,12 +96,19 @@ func (v Veth) Apply(context.Context) error {
 	if err != nil {
 		return err
 	}
-	h, bridge, err := MustFind(netns.Host(), v.Bridge)
+	h, err := netns.Host().Netlink()
 	if err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MasterIndex, attrs.Flags = v.Host, bridge.Attrs().Index, net.FlagUp
+	if v.Bridge != "" {
+		_, bridge, err := MustFind(netns.Host(), v.Bridge)
+		if err != nil {
+			return err
+		}
+		attrs.MasterIndex = bridge.Attrs().Index
+	}
+	attrs.Name, attrs.Flags = v.Host, net.FlagUp
 	attrs.HardwareAddr = v.Mark.HostMAC() // set, so that no udev policy changes it
 	veth := netlink.NewVeth(attrs)
 	if v.MTU > 0 {

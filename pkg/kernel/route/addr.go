@@ -23,6 +23,8 @@ type Addr struct {
 	Link   string
 	Prefix netip.Prefix // the address with the length of its subnet
 	DAD    DAD
+	// NoSubnet leaves out the route to the subnet that the kernel would add.
+	NoSubnet bool
 }
 
 // DAD is what is done about duplicates of an IPv6 address (RFC 4862, 5.4).
@@ -46,6 +48,9 @@ func (a Addr) String() string {
 	s := fmt.Sprintf("ip %saddr add %s dev %s", a.NS, a.Prefix, a.Link)
 	if a.is6() {
 		s += [...]string{NoDAD: " nodad", Optimistic: " optimistic", Wait: ""}[a.DAD]
+	}
+	if a.NoSubnet {
+		s += " noprefixroute"
 	}
 	return s
 }
@@ -78,7 +83,10 @@ func (a Addr) Observe(context.Context) (engine.Diff, error) {
 		if found.Flags&unix.IFA_F_DADFAILED != 0 {
 			return "a duplicate was detected (dadfailed)", nil
 		}
-		return engine.Differ("prefix length", ones, a.Prefix.Bits()), nil
+		bare := found.Flags&unix.IFA_F_NOPREFIXROUTE != 0
+		return engine.First(
+			engine.Differ("prefix length", ones, a.Prefix.Bits()),
+			engine.Differ("noprefixroute", a.NoSubnet && bare, a.NoSubnet)), nil
 	}
 	return engine.Absent, nil
 }
@@ -94,12 +102,15 @@ func (a Addr) Apply(ctx context.Context) error {
 		return err
 	}
 	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)}
+	if a.NoSubnet {
+		addr.Flags = unix.IFA_F_NOPREFIXROUTE
+	}
 	if a.is6() {
 		switch a.DAD {
 		case NoDAD:
-			addr.Flags = unix.IFA_F_NODAD
+			addr.Flags |= unix.IFA_F_NODAD
 		case Optimistic:
-			addr.Flags = unix.IFA_F_OPTIMISTIC
+			addr.Flags |= unix.IFA_F_OPTIMISTIC
 		case Wait:
 			return a.addAndWait(ctx, h, l, addr, netns.KernelLimit)
 		}

@@ -119,17 +119,34 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 		publish.SetMarkChain = *c.ExternalSetMarkChain
 	}
 	p.Ensure(c.backend.Table...)
-	if slices.ContainsFunc(publish.Mappings, mapsIPv4) && c.SNAT {
-		// Packets from 127.0.0.1 leave by the link towards the container; that
-		// must not open the host's loopback to the container.
-		p.Ensure(c.backend.Guard(bridge)...)
-		p.Ensure(sysctl.Set(netns.Host(), "net/ipv4/conf/"+bridge+"/route_localnet", "1"))
+	c.planLink(&p, publish)
+	return p
+}
+
+// planLink publishes, and lets the link to the container carry packets from 127.0.0.1
+// and back to where they came from. Rules that keep the host's loopback closed to who
+// is behind the link come before the setting that opens it. They would stay behind
+// where the link is the container's own: with iptables, ports do not answer at
+// 127.0.0.1 there.
+func (c *config) planLink(p *engine.Plan, publish nat.Publish) {
+	guard := c.backend.Guard(publish.Bridge)
+	localnet := sysctl.Set(netns.Host(), "net/ipv4/conf/"+publish.Bridge+"/route_localnet", "1")
+	loopback := slices.ContainsFunc(publish.Mappings, mapsIPv4) && c.SNAT
+	if publish.OwnLink() {
+		p.Own(c.backend.Publish(publish))
+		if loopback && len(guard) == 0 {
+			p.Ensure(localnet)
+		}
+		return
+	}
+	if loopback {
+		p.Ensure(guard...)
+		p.Ensure(localnet)
 	}
 	if slices.ContainsFunc(publish.Mappings, nat.Mapping.Maps) && c.SNAT {
-		p.Ensure(c.backend.Hairpin(bridge)...)
+		p.Ensure(c.backend.Hairpin(publish.Bridge)...)
 	}
 	p.Own(c.backend.Publish(publish))
-	return p
 }
 
 func mapsIPv4(m nat.Mapping) bool { return m.Maps() && m.Target.Addr().Is4() }

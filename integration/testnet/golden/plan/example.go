@@ -188,18 +188,19 @@ func (e example) answer(t *testing.T) *current.Result {
 	return res
 }
 
-// result is what the first plugin, bridge, returns.
+// result is what the first plugin returns, bridge or ptp, which has none.
 func (e example) result(t *testing.T) *current.Result {
 	t.Helper()
 	args := Args("")
 	res := e.answer(t)
-	bridge, _ := e.object(t, 0)["bridge"].(string)
-	mark := owner.Key{Network: e.list.Name, ContainerID: args.ContainerID, IfName: args.IfName}.Mark()
-	res.Interfaces = []*current.Interface{
-		{Name: bridge}, {Name: mark.HostLink()}, {Name: args.IfName, Sandbox: args.Netns},
+	if bridge, ok := e.object(t, 0)["bridge"].(string); ok {
+		res.Interfaces = append(res.Interfaces, &current.Interface{Name: bridge})
 	}
+	mark := owner.Key{Network: e.list.Name, ContainerID: args.ContainerID, IfName: args.IfName}.Mark()
+	res.Interfaces = append(res.Interfaces,
+		&current.Interface{Name: mark.HostLink()}, &current.Interface{Name: args.IfName, Sandbox: args.Netns})
 	for _, ip := range res.IPs {
-		ip.Interface = current.Int(2)
+		ip.Interface = current.Int(len(res.Interfaces) - 1)
 	}
 	return res
 }
