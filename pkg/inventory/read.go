@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
@@ -31,11 +32,13 @@ func Read(c Config) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Join(s), nil
+	return Join(*s), nil
 }
 
-// ReadSources reads what the layers can list.
-func ReadSources(c Config) (s Sources, err error) {
+// ReadSources reads what the layers can list, all at once.
+func ReadSources(c Config) (*Sources, error) {
+	s := &Sources{}
+	var err error
 	s.NetNS, s.Boot = isNetNS, bootTime()
 	if s.Networks, err = ReadNetworks(c.ConfDirs); err != nil {
 		return s, err
@@ -47,16 +50,15 @@ func ReadSources(c Config) (s Sources, err error) {
 		}
 		s.Cache = append(s.Cache, cached...)
 	}
-	if s.Containers, err = ReadContainers(c.Root, s.Cache); err != nil {
-		return s, err
-	}
-	if err := s.readKernel(); err != nil {
-		return s, err
-	}
-	if err := s.readLeases(); err != nil {
-		return s, err
-	}
-	return s, s.readNames()
+	var rest errgroup.Group // each writes fields of its own
+	rest.Go(func() (err error) {
+		s.Containers, err = ReadContainers(c.Root, s.Cache)
+		return err
+	})
+	rest.Go(s.readKernel)
+	rest.Go(s.readLeases)
+	rest.Go(s.readNames)
+	return s, rest.Wait()
 }
 
 func (s *Sources) readKernel() (err error) {
