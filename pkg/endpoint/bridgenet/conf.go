@@ -6,6 +6,7 @@ package bridgenet
 
 import (
 	"net"
+	"net/netip"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni"
 	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
@@ -34,6 +35,9 @@ type Config struct {
 	GatewayPriority   *int     `json:"gatewayPriority"`
 	Announce          bool     `json:"announce"`
 	AcceptRA          bool     `json:"acceptRA"`
+	AntiSpoofing      bool     `json:"antiSpoofing"`
+
+	AllowedAddresses []allowedAddress `json:"allowedAddresses"`
 
 	MACArgs struct {
 		CNI struct {
@@ -49,6 +53,13 @@ type Config struct {
 	mac     net.HardwareAddr // the one asked for, if any
 	backend backend.Backend
 	isolate bool // the port from other isolated ones
+	allowed []nft.AllowedAddress
+}
+
+// An allowedAddress is one that a container uses for others.
+type allowedAddress struct {
+	Address string   `json:"address"`
+	MAC     conf.MAC `json:"mac"`
 }
 
 // A Layout is what a plugin makes of its own keys.
@@ -91,6 +102,34 @@ func (c *Config) ValidateRequest(r *cni.Request, rep *conf.Report) {
 	c.backend = backend.Named("ipMasqBackend", c.IPMasqBackend, rep)
 	c.isolate = c.PortIsolation || !c.ICC
 	c.mac = r.MAC(rep, c.RuntimeConfig.MAC, c.MACArgs.CNI.MAC)
+	c.validateAntiSpoofing(r, rep)
+}
+
+func (c *Config) validateAntiSpoofing(r *cni.Request, rep *conf.Report) {
+	for i, a := range c.AllowedAddresses {
+		prefix, err := netip.ParsePrefix(a.Address)
+		if addr, failed := netip.ParseAddr(a.Address); failed == nil && addr.Zone() == "" {
+			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if path := conf.Index("allowedAddresses", i) + ".address"; err != nil && !rep.Undecoded(path) {
+			rep.Bad(path, a.Address, `an address or a subnet, such as "10.1.0.100" or "10.1.0.0/24"`)
+			continue
+		}
+		c.allowed = append(c.allowed, nft.AllowedAddress{Prefix: prefix.Masked(), MAC: net.HardwareAddr(a.MAC)})
+	}
+	for i, a := range c.allowed {
+		for j, b := range c.allowed[:i] {
+			if a.MAC.String() == b.MAC.String() && a.Prefix.Overlaps(b.Prefix) {
+				rep.Conflict(conf.Index("allowedAddresses", j)+", "+conf.Index("allowedAddresses", i), "%s and %s overlap; leave out the smaller", b.Prefix, a.Prefix)
+			}
+		}
+	}
+	switch {
+	case !c.AntiSpoofing && len(c.AllowedAddresses) > 0:
+		rep.Conflict("allowedAddresses, antiSpoofing", "all addresses are allowed without antiSpoofing; set \"antiSpoofing\": true")
+	case c.AntiSpoofing && !r.HasIPAM() && len(c.AllowedAddresses) == 0:
+		rep.Conflict("antiSpoofing, ipam", "without an IPAM plugin the container's addresses are not known; list them in allowedAddresses")
+	}
 }
 
 func (c *Config) validateModes(rep *conf.Report) {

@@ -25,9 +25,10 @@ const kind = "bridge" // of the masquerading, under which it is found again
 
 // Scopes finds the pairs and the masquerading. The link comes first, so that it
 // is removed last: while the kernel waits for the last users of the link, it
-// also frees the elements (see nft.writer).
+// also frees the elements (see nft.writer). Only what keeps a container from sending
+// as somebody else outlives it.
 func Scopes(more ...engine.Scope) []engine.Scope {
-	return slices.Concat([]engine.Scope{link.Scope{Prefix: owner.HostPrefix}}, more, backend.Scopes(kind))
+	return slices.Concat([]engine.Scope{nft.AntiSpoofingScope(), link.Scope{Prefix: owner.HostPrefix}}, more, backend.Scopes(kind))
 }
 
 // CompleteGateways adds the gateways that the IPAM plugin left to us.
@@ -93,8 +94,11 @@ func (c *Config) PlanRequirements(p *engine.Plan, more bool) {
 		p.Require(c.backend.Ready)
 	}
 	already := c.masquerades() && c.backend.Name == nftables.Name
-	if !already && (c.polices() || more) {
+	if !already && (c.polices() || c.AntiSpoofing || more) {
 		p.Require(nftables.Ready)
+	}
+	if c.AntiSpoofing {
+		p.Require(nft.BridgeFamily())
 	}
 }
 
@@ -177,6 +181,10 @@ func (c *Config) masqueraded(a *cni.Attachment) (addrs []netip.Prefix) {
 // and masquerades.
 func (c *Config) PlanPort(p *engine.Plan, a *cni.Attachment, port ...engine.Resource) {
 	host := HostLink(a)
+	if c.AntiSpoofing { // before there is a link that something could come in by
+		p.Ensure(link.NoLinkLocalLearning{Bridge: c.Bridge}, nft.AntiSpoofingTable())
+		p.Own(c.antiSpoofing(a).Resource())
+	}
 	p.Own(link.Veth{
 		Host: host, Bridge: c.Bridge, NS: a.NetNS, Peer: a.Owner.IfName,
 		MAC: c.MAC(a), MTU: c.MTU, Down: c.Layout.Down, Mark: a.Mark(),
@@ -186,6 +194,18 @@ func (c *Config) PlanPort(p *engine.Plan, a *cni.Attachment, port ...engine.Reso
 	if masq := c.masqueraded(a); len(masq) > 0 {
 		p.Own(c.backend.Masquerade(nat.Masquerade{Mark: a.Mark(), Bridge: c.uplink(), Kin: c.Layout.Kin, Addrs: masq}))
 	}
+}
+
+// antiSpoofing: what a later plugin has made of the hardware address is in prevResult
+// and not in the rules.
+func (c *Config) antiSpoofing(a *cni.Attachment) nft.AntiSpoofing {
+	made := *a
+	made.MAC = nil
+	s := nft.AntiSpoofing{Mark: a.Mark(), Port: HostLink(a), MAC: c.MAC(&made), Allowed: c.allowed}
+	for _, ip := range a.IPs {
+		s.Addrs = append(s.Addrs, ip.Prefix.Addr())
+	}
+	return s
 }
 
 // HostLink is the host's end of the container's pair.

@@ -31,7 +31,7 @@ func add(nc *nftables.Conn, t *nftables.Table, es []element, commentOf func(elem
 	return group(es, func(s set, es []element) error {
 		var out []nftables.SetElement
 		for _, e := range es {
-			out = append(out, nftables.SetElement{Key: e.key, Val: e.value, VerdictData: e.verdict, Comment: commentOf(e)})
+			out = append(out, nftables.SetElement{Key: e.key, KeyEnd: e.end, Val: e.value, VerdictData: e.verdict, Comment: commentOf(e)})
 		}
 		return nc.SetAddElements(s.in(t), out)
 	})
@@ -42,7 +42,7 @@ func remove(nc *nftables.Conn, t *nftables.Table, es []element) error {
 	return group(es, func(s set, es []element) error {
 		var out []nftables.SetElement
 		for _, e := range es {
-			out = append(out, nftables.SetElement{Key: e.key})
+			out = append(out, nftables.SetElement{Key: e.key, KeyEnd: e.end})
 		}
 		return nc.SetDeleteElements(s.in(t), out)
 	})

@@ -26,6 +26,7 @@ type element struct {
 	set     set
 	key     []byte
 	links   []string      // whose indexes the key is, which resolved asks the host for
+	end     []byte        // of a range: its last key
 	value   []byte        // of a map
 	verdict *expr.Verdict // of a verdict map
 	text    string        // key, and value if any, in nft's words
@@ -56,7 +57,7 @@ func (c claim) Key() string { return fmt.Sprintf("nft %s %s", c.kind, c.mark) }
 
 func (c claim) String() string {
 	if len(c.elems) == 0 && len(c.chains) == 0 {
-		return fmt.Sprintf("nft list table inet %s # nothing of %s", tableName, c.mark)
+		return fmt.Sprintf("nft list table %s %s # nothing of %s", familyOfKind(c.kind), tableName, c.mark)
 	}
 	var lines []string
 	for _, s := range c.sets {
@@ -69,7 +70,7 @@ func (c claim) String() string {
 		}
 	}
 	for _, e := range c.elems {
-		lines = append(lines, fmt.Sprintf("nft add element inet %s %s { %s comment %q }", tableName, e.set.name, e.text, c.mark))
+		lines = append(lines, fmt.Sprintf("nft add element %s %s %s { %s comment %q }", familyOfKind(c.kind), tableName, e.set.name, e.text, c.mark))
 	}
 	return strings.Join(lines, " ; ")
 }
@@ -93,7 +94,7 @@ func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
 		}
 		return engine.Absent, nil
 	}
-	found, err := getAll(ctx, inet(), c.elems)
+	found, err := getAll(ctx, tableOf(c.kind), c.elems)
 	if err != nil {
 		return engine.Same, err
 	}
@@ -221,7 +222,7 @@ func (c claim) try(ctx context.Context) error {
 // again; it fails with a HeldError if the holder is alive, with cause if there
 // is no holder.
 func (c claim) evict(ctx context.Context, cause error) error {
-	found, err := getAll(ctx, inet(), c.elems)
+	found, err := getAll(ctx, tableOf(c.kind), c.elems)
 	if err != nil {
 		return err
 	}
@@ -241,7 +242,7 @@ func (c claim) evict(ctx context.Context, cause error) error {
 // commit replaces what old holds by what c wants.
 func (c claim) commit(ctx context.Context, old *index) error {
 	nc := writer()
-	t := inet()
+	t := tableOf(c.kind)
 	if old != nil {
 		present, err := old.present(ctx)
 		if err != nil {
@@ -291,7 +292,7 @@ func (c claim) Remove(ctx context.Context) error {
 		return err
 	}
 	nc := writer()
-	if err := index.delete(nc, inet(), present); err != nil {
+	if err := index.delete(nc, tableOf(c.kind), present); err != nil {
 		return err
 	}
 	if err := index.promote(ctx, nc, inet(), present); err != nil {

@@ -69,6 +69,25 @@ func cases() []testnet.Case {
 			"nft flush chain bridge dockyard v0":                  "v0",
 			`nft delete element bridge dockyard ports '{ "v0" }'`: "absent",
 		}},
+		{Resource: nft.AntiSpoofingTable(), Role: engine.Ensure, Stays: true, Breaks: map[string]string{
+			"nft delete table bridge dockyard":        "absent",
+			"nft flush chain bridge dockyard own_ip6": "own_ip6",
+			"nft add rule bridge dockyard own return": "own",
+		}},
+		{Resource: nft.AntiSpoofing{
+			Mark: mark, Port: "v0", MAC: mac, Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")},
+			Allowed: []nft.AllowedAddress{
+				{Prefix: netip.MustParsePrefix("10.1.0.9/32"), MAC: net.HardwareAddr{0, 0, 0x5e, 0, 1, 1}},
+				{Prefix: netip.MustParsePrefix("10.2.0.0/22")}, {Prefix: netip.MustParsePrefix("fd02::/64")},
+			},
+		}.Resource(), Role: engine.Own, Prepare: apply(nft.AntiSpoofingTable()), Breaks: map[string]string{
+			`nft delete element bridge dockyard checked '{ "v0" }'`:                                           "v0",
+			`nft delete element bridge dockyard macs '{ "v0" . 02:00:00:00:00:01 }'`:                          "02:00:00:00:00:01",
+			`nft delete element bridge dockyard sources4 '{ "v0" . 02:00:00:00:00:01 . 10.1.0.2 }'`:           "10.1.0.2",
+			`nft delete element bridge dockyard sources6 '{ "v0" . 02:00:00:00:00:01 . fe80::ff:fe00:1 }'`:    "fe80::ff:fe00:1",
+			`nft delete element bridge dockyard ranges4 '{ "v0" . 02:00:00:00:00:01 . 10.2.0.0-10.2.3.255 }'`: "10.2.0.0/22",
+		}},
+		{Resource: nft.BridgeFamily(), Role: engine.Require},
 		{Resource: nft.Usable(), Role: engine.Require},
 		{Resource: nft.Resolver{NS: netns.At("/run/netns/c1"), Sockets: bothFamilies, Capture: true}, Role: engine.Ensure, Breaks: map[string]string{
 			inC1 + "nft flush chain inet dockyard-dns output":   "absent",

@@ -33,7 +33,7 @@ func (c claim) readIndex() (*index, error) {
 		for i := range more {
 			entries = append(entries, element{set: owners, key: indexKey(hash, n+i)})
 		}
-		all, err := getAll(context.Background(), inet(), entries)
+		all, err := getAll(context.Background(), tableOf(c.kind), entries)
 		if err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func (ix *index) present(ctx context.Context) (elems []element, err error) {
 		}
 		named = append(named, element{set: s, key: key})
 	}
-	all, err := getAll(ctx, inet(), named)
+	all, err := getAll(ctx, tableOf(ix.kind), named)
 	for i, f := range all {
 		if f != nil && (f.comment == string(ix.mark) || strings.HasPrefix(f.comment, standbyOf(ix.mark))) {
 			elems = append(elems, named[i])
@@ -174,9 +174,9 @@ func (s scope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
 
 func (s scope) All(context.Context) ([]engine.Found, error) {
 	nc := writer()
-	elems, err := nc.GetSetElements(owners.in(inet()))
+	elems, err := nc.GetSetElements(owners.in(tableOf(string(s))))
 	if err != nil {
-		if present, perr := chainExists(inet(), chainGuard); perr == nil && !present {
+		if present, perr := setExists(tableOf(string(s)), owners.name); perr == nil && !present {
 			return nil, nil // no table: nothing is claimed
 		}
 		return nil, err

@@ -69,7 +69,7 @@ var setOrder = sync.OnceValue(func() map[string]int {
 	return order
 })
 
-var tableSets = sync.OnceValue(allSets)
+var tableSets = sync.OnceValue(func() []set { return append(allSets(), bridgeSets()[1:]...) }) // owners is in both
 
 // setNamed finds a set of the table.
 func setNamed(name string) (set, bool) {

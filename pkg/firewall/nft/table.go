@@ -131,7 +131,18 @@ func build(present int) error {
 	if err := addSets(c, t, present > 0); err != nil {
 		return err
 	}
-	for _, ch := range skeleton() {
+	addChains(c, t, skeleton())
+	if 0 < present && present < format {
+		if err := fillNewSets(c, t); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+// addChains queues chains, whose rules replace those that are there.
+func addChains(c *nftables.Conn, t *nftables.Table, chains []chain) {
+	for _, ch := range chains {
 		nc := &nftables.Chain{Name: ch.name, Table: t, Type: ch.kind, Hooknum: ch.hook}
 		if ch.hook != nil {
 			nc.Priority = nftables.ChainPriorityRef(ch.priority)
@@ -142,12 +153,6 @@ func build(present int) error {
 			c.AddRule(&nftables.Rule{Table: t, Chain: nc, Exprs: r, UserData: ch.digest(i)})
 		}
 	}
-	if 0 < present && present < format {
-		if err := fillNewSets(c, t); err != nil {
-			return err
-		}
-	}
-	return c.Flush()
 }
 
 // addSets queues those that are missing. Others stay as they are: sets that nft
@@ -191,7 +196,7 @@ func wire(r exprs) (b []byte) {
 }
 
 func (s set) in(t *nftables.Table) *nftables.Set {
-	out := &nftables.Set{Table: t, Name: s.name, KeyType: concat(s.key), Concatenation: len(s.key) > 1}
+	out := &nftables.Set{Table: t, Name: s.name, KeyType: concat(s.key), Concatenation: len(s.key) > 1, Interval: s.ranged()}
 	if len(s.key) == 1 && (s.key[0].Name == name.Name || s.key[0].Name == ifindex.Name) {
 		out.KeyByteOrder = binaryutil.NativeEndian // so that nft lists it as text
 	}

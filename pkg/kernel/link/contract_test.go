@@ -50,6 +50,9 @@ func bridgeCases(c1 *netns.NS) []testnet.Case {
 			inC1 + "ip link set eth0 address 02:00:00:00:00:09": "02:00:00:00:00:09",
 			"ip link del veth0":                                 "absent",
 		}},
+		{Resource: link.NoLinkLocalLearning{Bridge: "br0"}, Role: engine.Ensure, Stays: true, Before: "no_linklocal_learn", Setup: bridged, Breaks: map[string]string{
+			"ip link set br0 type bridge no_linklocal_learn 0": "no_linklocal_learn",
+		}},
 		{Resource: link.Port{Link: "v0", Hairpin: true, Isolated: true}, Role: engine.Ensure, Stays: true, Before: "hairpin", Setup: bridged, Breaks: map[string]string{
 			"bridge link set dev v0 hairpin off":  "hairpin",
 			"bridge link set dev v0 isolated off": "isolated",
