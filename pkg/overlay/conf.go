@@ -67,6 +67,9 @@ const (
 
 	auto, on, off = "auto", "on", "off"
 
+	// DefaultStateDir is where the daemon leaves what it knows.
+	DefaultStateDir = "/run/dockyard/overlay"
+
 	maxVNI      = 1<<24 - 1
 	defaultPort = 4789 // RFC 7348, 5
 )
@@ -75,7 +78,7 @@ const (
 func New() cni.Config {
 	return &Config{
 		Config: bridgenet.Config{ICC: true, Announce: true, GatewayMode: nft.NAT},
-		Port:   defaultPort, Mode: routed, StateDir: "/run/dockyard/overlay", TxChecksum: auto,
+		Port:   defaultPort, Mode: routed, StateDir: DefaultStateDir, TxChecksum: auto,
 	}
 }
 

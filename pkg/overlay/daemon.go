@@ -16,6 +16,7 @@ import (
 
 	"github.com/dockyard-cni/dockyard/pkg/daemon/control"
 	"github.com/dockyard-cni/dockyard/pkg/daemon/faultlog"
+	"github.com/dockyard-cni/dockyard/pkg/daemon/filelock"
 	"github.com/dockyard-cni/dockyard/pkg/daemon/watch"
 	"github.com/dockyard-cni/dockyard/pkg/engine"
 	"github.com/dockyard-cni/dockyard/pkg/kernel/link"
@@ -69,6 +70,7 @@ type Daemon struct {
 	idle    map[netip.Prefix]time.Time
 	claims
 	requests chan func() // of those who connect: done between rounds
+	unlock   func()      // another daemon may keep the network
 }
 
 // NewDaemon returns the daemon of a network, whose configuration has been
@@ -91,6 +93,7 @@ const (
 func (d *Daemon) Run(ctx context.Context, store Store) error {
 	d.store = store
 	d.shared, _ = store.(Claimer)
+	defer d.unlock()
 	kernel, err := link.Changes(ctx, d.c.device(), d.c.Bridge)
 	if err != nil {
 		return err
@@ -169,6 +172,11 @@ func (d *Daemon) Start() error {
 	if err := os.MkdirAll(d.c.StateDir, 0o700); err != nil {
 		return err
 	}
+	unlock, err := filelock.Try(d.c.lockFile())
+	if err != nil {
+		return fmt.Errorf("another daemon keeps the network: %w", err)
+	}
+	d.unlock = unlock
 	if info, err := os.Stat(d.c.stateFile()); err == nil {
 		if err := d.c.readState(); err != nil {
 			d.log.Warn("starting anew", "error", err)

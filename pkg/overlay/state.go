@@ -63,6 +63,7 @@ func seconds(n int, otherwise time.Duration) time.Duration {
 
 func (c *Config) stateFile() string  { return filepath.Join(c.StateDir, c.Name+".json") }
 func (c *Config) socketFile() string { return filepath.Join(c.StateDir, c.Name+".sock") }
+func (c *Config) lockFile() string   { return filepath.Join(c.StateDir, c.Name+".lock") }
 
 // readState reads what the daemon knows. It asks nobody: containers start while
 // daemon and etcd are away.

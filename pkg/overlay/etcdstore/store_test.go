@@ -177,7 +177,7 @@ func TestA8Foreign(t *testing.T) {
 		{"network/x", "", "no key of an overlay network"},
 		{"hosts/192.0.0.7", "\x00\xff garbage", ""},
 		{"hosts/192.0.0.9", `{"address": "192.0.0.8", "id": "x"}`, "want that of the key"},
-		{"hosts/192.0.0.9", `{"address": "192.0.0.9", "mac": "00:00:00:00:00:00", "id": "x"}`, "not zero"},
+		{"hosts/192.0.0.9", `{"address": "192.0.0.9", "mac": "00:00:00:00:00:00", "id": "x"}`, "unicast MAC address"},
 		{"hosts/192.0.0.9", `{"address": "192.0.0.9", "mac": "01:00:00:00:00:09", "id": "x"}`, "unicast"},
 		{"hosts/192.0.0.9", `{"address": "192.0.0.9", "mac": "` + owner.MACOf(netip.MustParseAddr("192.0.0.1")).String() + `", "id": "x"}`, "host 192.0.0.1 has it"},
 		{"hosts/192.0.0.9", `{"address": "192.0.0.9", "mac": "` + owner.MACOf(netip.MustParseAddr("192.0.0.2")).String() + `", "id": "x"}`, "host 192.0.0.2 has it"},

@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/dockyard-cni/dockyard/pkg/cni/conf"
 	"github.com/dockyard-cni/dockyard/pkg/engine/owner"
@@ -173,9 +172,8 @@ func (s Snapshot) Validate(path string, subnets []netip.Prefix, rep *conf.Report
 	}
 }
 
-// MACConflicts returns, by their index, the hosts whose VXLAN devices cannot have
-// the hardware address that is said of them, and what it should be instead. Of two
-// hosts with one address it is the later one in s.
+// MACConflicts returns, by their index, the hosts whose VXLAN devices are said to have
+// the hardware address of a host before them in s, and what it should be instead.
 func (s Snapshot) MACConflicts() map[int]string {
 	if !slices.ContainsFunc(s, func(h Host) bool { return h.MAC != nil }) {
 		return nil // addresses that follow from those in the underlay differ
@@ -183,13 +181,9 @@ func (s Snapshot) MACConflicts() map[int]string {
 	conflicts, holders := map[int]string{}, make(map[string]netip.Addr, len(s))
 	for i, h := range s {
 		mac := string(h.VTEP())
-		holder, held := holders[mac]
-		switch {
-		case strings.Trim(mac, "\x00") == "":
-			conflicts[i] = "the address of its VXLAN device, which is not zero"
-		case held:
+		if holder, held := holders[mac]; held {
 			conflicts[i] = fmt.Sprintf("an address that no other host has; host %s has it", holder)
-		default:
+		} else {
 			holders[mac] = h.Address
 		}
 	}

@@ -161,7 +161,7 @@ func TestA7Validate(t *testing.T) {
 	subnets := prefixes("10.1.0.0/16")
 	for text, want := range map[string]string{
 		`{"peers": [{"address": "192.0.2.11", "mac": "02:00:00:00:00:07"}, {"address": "192.0.2.12", "mac": "02:00:00:00:00:07"}]}`: "peers[1].mac: found \"02:00:00:00:00:07\", want an address that no other host has; host 192.0.2.11 has it",
-		`{"peers": [{"address": "192.0.2.11", "mac": "00:00:00:00:00:00"}]}`:                                                        "peers[0].mac: found \"00:00:00:00:00:00\", want the address of its VXLAN device, which is not zero",
+		`{"peers": [{"address": "192.0.2.11", "mac": "00:00:00:00:00:00"}]}`:                                                        "peers[0].mac: found \"00:00:00:00:00:00\", want a unicast MAC address such as \"02:42:0a:01:00:02\"",
 		`{"peers": [{"address": "fe80::1%eth0"}]}`:                                                                                  "peers[0].address: found \"fe80::1%eth0\", want the unicast address of a host in the underlay",
 	} {
 		path := filepath.Join(t.TempDir(), "peers.json")

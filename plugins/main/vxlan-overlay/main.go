@@ -11,8 +11,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "daemon" {
-		fmt.Fprintln(os.Stderr, "vxlan-overlay daemon:", cni.Become("vxlan-overlayd", os.Args[2:]))
+	if len(os.Args) > 1 { // a person's or systemd's: runtimes give no arguments
+		fmt.Fprintln(os.Stderr, "vxlan-overlay:", cni.Become("vxlan-overlayd", os.Args[1:]))
 		os.Exit(1)
 	}
 	cni.Main("vxlan-overlay", overlay.Plugin())

@@ -1,4 +1,5 @@
-// Command vxlan-overlayd is what "vxlan-overlay daemon" runs. See ../README.md.
+// Command vxlan-overlayd is what "vxlan-overlay daemon" and "vxlan-overlay status"
+// run. See ../README.md.
 package main
 
 import (
@@ -7,12 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
 	"sync"
-	"syscall"
 
+	"github.com/dockyard-cni/dockyard/pkg/daemon"
 	"github.com/dockyard-cni/dockyard/pkg/dns/zone"
 	"github.com/dockyard-cni/dockyard/pkg/overlay"
 	"github.com/dockyard-cni/dockyard/pkg/overlay/etcdstore"
@@ -20,19 +20,35 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: vxlan-overlay daemon CONFLIST...")
+	switch args := os.Args[1:]; {
+	case len(args) > 0 && args[0] == "status":
+		exit(status(args[1:]), "")
+	case len(args) > 1 && args[0] == "daemon":
+		keep(args[1:])
+	case len(args) > 0 && args[0] != "daemon": // of the plugin of an earlier version
+		keep(args)
+	default:
+		fmt.Fprintln(os.Stderr, "usage: vxlan-overlay daemon CONFLIST... | status [json] [DIRECTORY]")
 		os.Exit(2)
 	}
+}
+
+func keep(files []string) {
 	debug.SetGCPercent(50) // what a burst needs for a moment shall not stay
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, os.Args[1:], log); err != nil {
-		log.Error("cannot start", "error", err)
-		stop()
-		os.Exit(1)
+	exit(daemon.Run("", func(ctx context.Context, log *slog.Logger) error { return run(ctx, files, log) }), "cannot start")
+}
+
+// exit ends the process, with a line in the form of the log or in words.
+func exit(err error, message string) {
+	switch {
+	case err == nil:
+		return
+	case message != "":
+		slog.New(slog.NewTextHandler(os.Stderr, nil)).Error(message, "error", err)
+	default:
+		fmt.Fprintln(os.Stderr, "vxlan-overlay:", err)
 	}
+	os.Exit(1)
 }
 
 // run keeps all networks of the files; one that ends ends all.
