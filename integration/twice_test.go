@@ -11,7 +11,7 @@ import (
 )
 
 // twice are the chained plugins that may stand more than once in a list.
-var twice = []string{"bandwidth", "dns-hosts", "tuning"}
+var twice = []string{"bandwidth", "dns-hosts", "firewall", "portmap", "tuning"}
 
 // standTwice: a plugin that stands twice in a list makes what it makes once: the
 // second neither undoes the first's work nor fails for it. CHECK succeeds for both, and

@@ -20,6 +20,9 @@ type Attachment struct {
 	MAC net.HardwareAddr
 	// Checking is true on CHECK.
 	Checking bool
+	// Again is true on ADD of a chained plugin where the same one has made something
+	// for the interface earlier in the list.
+	Again bool
 }
 
 func newAttachment(r *Request, res *current.Result) (*Attachment, error) {

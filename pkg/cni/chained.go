@@ -23,24 +23,33 @@ func (r *Request) record() string {
 	return filepath.Join(chainedDir, r.plugin, strings.ReplaceAll(string(r.Mark()), "/", ":"))
 }
 
+// recorded returns what tells the interface from all others, and what is on record
+// for the attachment, "" where nothing is.
+func (r *Request) recorded() (identity, found string, err error) {
+	if identity, err = r.NetNS.Identity(r.Owner.IfName); err != nil {
+		return "", "", Errorf(CodeNetNS, "CNI_NETNS: %w", err)
+	}
+	if found, err = os.Readlink(r.record()); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return identity, found, err
+}
+
 // applyOwn makes what a chained plugin owns, beside what the same plugin has made
-// earlier in the list, or in place of what a dead attachment has left.
-func (p Planned) applyOwn(ctx context.Context, r *Request, own engine.Plan) error {
-	identity, err := r.NetNS.Identity(r.Owner.IfName)
+// earlier in the list, or in place of what a dead attachment has left. shared is what
+// it has made that is no attachment's.
+func (p Planned) applyOwn(ctx context.Context, r *Request, shared, own engine.Plan) error {
+	identity, found, err := r.recorded()
 	if err != nil {
-		return Errorf(CodeNetNS, "CNI_NETNS: %w", err)
-	}
-	found, err := os.Readlink(r.record())
-	if err == nil && found == identity {
-		return engine.Apply(ctx, own)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if found == identity {
+		return engine.Apply(ctx, own)
 	}
 	if err = engine.Release(ctx, p.Scopes(r), r.Mark(), r.Warn); err == nil && found != "" {
 		err = r.forget()
 	}
-	if err != nil || len(own) == 0 {
+	if err != nil || len(own) == 0 && len(shared.Works()) == 0 {
 		return err
 	}
 	if err = r.remember(identity); err == nil {

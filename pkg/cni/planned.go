@@ -183,11 +183,16 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err := resolve(ctx, c, a); err != nil {
 		return nil, err
 	}
+	identity, found, err := r.recorded()
+	if err != nil {
+		return nil, err
+	}
+	a.Again = found == identity
 	shared, own := c.Plan(a).Cut()
 	if err := engine.Apply(ctx, shared); err != nil {
 		return nil, err
 	}
-	if err := p.applyOwn(ctx, r, own); err != nil {
+	if err := p.applyOwn(ctx, r, shared, own); err != nil {
 		return nil, err
 	}
 	rep, ok := c.(Reporter)

@@ -32,7 +32,7 @@ type kind struct {
 }
 
 var (
-	published  = &kind{"portmap", "publish", "DY-HOSTPORT", []string{"DY-DN-", "DY-CO-"}}
+	published  = &kind{"portmap", "publish", "DY-HOSTPORT", []string{"DY-DN-", "DY-CO-", "DY-JN-"}}
 	masquerade = &kind{"bridge", "masquerade", "DY-MASQ", nil}
 )
 
@@ -57,7 +57,7 @@ func Publish(p nat.Publish) engine.Resource {
 			o.wants = append(o.wants, w)
 		}
 	}
-	return o
+	return publishedObject{o}
 }
 
 // Masquerade returns the masquerading of one attachment, of both families.

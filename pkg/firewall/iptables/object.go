@@ -31,7 +31,7 @@ func (o *object) Apply(ctx context.Context) error {
 		return err
 	}
 	defer release(held)
-	if err := o.free(); err != nil {
+	if err := o.free(""); err != nil {
 		return err
 	}
 	for _, w := range o.wants {
@@ -60,8 +60,9 @@ func (o *object) flush() error {
 	return nat.FlushConntrack(ends)
 }
 
-// free looks, under the lock, whether the object can be made.
-func (o *object) free() error {
+// free looks, under the lock, whether the object can be made, beside rules of the mark
+// beside.
+func (o *object) free(beside owner.Mark) error {
 	var taken error
 	for _, w := range o.wants {
 		entries, err := w.list(o.kind.shared)
@@ -74,6 +75,9 @@ func (o *object) free() error {
 			claims[port] = append(claims[port], m)
 		}
 		for _, e := range entries {
+			if beside != "" && e.mark() == beside {
+				continue
+			}
 			if e.mark() == o.mark {
 				return fmt.Errorf("chain %s: %w", o.kind.shared, engine.ErrExists)
 			}
@@ -127,6 +131,10 @@ func (o *object) Observe(ctx context.Context) (engine.Diff, error) {
 
 func (o *object) observe(ctx context.Context, w want) (engine.Diff, error) {
 	wanted := count(w.rules)
+	joined, err := o.joined(w.family)
+	if err != nil {
+		return engine.Same, err
+	}
 	var extra engine.Diff
 	found := 0
 	listed := map[string]bool{}
@@ -140,7 +148,7 @@ func (o *object) observe(ctx context.Context, w want) (engine.Diff, error) {
 			listed[r.canonical()] = true
 		}
 		// A condition with a list of addresses becomes several rules.
-		if len(rules) > wanted[chain] && !strings.HasPrefix(chain, published.own[1]) {
+		if len(rules) > wanted[chain] && !joined && !strings.HasPrefix(chain, published.own[1]) {
 			extra = engine.First(extra, engine.Diff(fmt.Sprintf("chain %s: found %s, want %d rules", chain, rules, wanted[chain])))
 		}
 	}
@@ -150,7 +158,7 @@ func (o *object) observe(ctx context.Context, w want) (engine.Diff, error) {
 	// iptables looks through a chain for each rule that it is asked for, so it is
 	// asked only for those that it lists in another spelling.
 	asked := slices.DeleteFunc(slices.Clone(w.rules), func(r rule) bool { return listed[r.canonical()] })
-	err := w.restore(ctx, nil, w.checks(slices.Concat(w.shared, asked)))
+	err = w.restore(ctx, nil, w.checks(slices.Concat(w.shared, asked)))
 	if err == nil {
 		return extra, nil
 	}

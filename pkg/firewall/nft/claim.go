@@ -50,6 +50,7 @@ type claim struct {
 	elems   []element
 	chains  []chain   // of the claim's own
 	sets    []ownSet  // that these look up
+	entries int       // that the index has already: see join.go
 	waits   []element // those of elems' kind that wait for a sibling to go: see standby.go
 }
 
@@ -94,14 +95,12 @@ func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
 		}
 		return engine.Absent, nil
 	}
+	c = c.named(index)
 	found, err := getAll(ctx, tableOf(c.kind), c.elems)
 	if err != nil {
 		return engine.Same, err
 	}
-	held := map[string]bool{}
-	for _, ref := range index.refs {
-		held[ref] = true
-	}
+	held := index.held()
 	for i, e := range c.elems {
 		if !held[e.ref()] {
 			return engine.Diff(fmt.Sprintf("element %s { %s } is not there", e.set.name, e.text)), nil
@@ -110,7 +109,7 @@ func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
 			return diff, nil
 		}
 	}
-	if extra := index.own() - len(c.elems) - len(c.chains) - len(c.sets); extra != 0 {
+	if extra := index.own() - len(c.elems) - len(c.chains) - len(c.sets); extra != 0 && !index.joined {
 		return engine.Diff(fmt.Sprintf("%d elements, want %d", len(c.elems)+extra, len(c.elems))), nil
 	}
 	return c.observeChains()
@@ -315,7 +314,16 @@ func indexKey(hash []byte, n int) []byte {
 // 256) with a type, a length and a final zero.
 const commentLimit = 250
 
-func (c claim) indexElements() []element { return append(c.head(), c.indexOf(1, c.refs())...) }
+func (c claim) indexElements() []element {
+	if c.entries > 0 {
+		joined := c.indexOf(c.entries, c.refs())
+		for i := range joined {
+			joined[i].text = joinedPrefix + joined[i].text
+		}
+		return joined
+	}
+	return append(c.head(), c.indexOf(1, c.refs())...)
+}
 
 // head is the claim's first entry.
 func (c claim) head() []element {

@@ -22,6 +22,7 @@ type index struct {
 	witness string
 	refs    []string // "ports4:06…" or "chain:c_…"
 	keys    [][]byte // of the index's own entries
+	joined  bool     // by a second plugin: see join.go
 }
 
 // readIndex returns nil if there is no such claim.
@@ -55,6 +56,7 @@ func (ix *index) add(n int, key []byte, comment string) {
 	fields := strings.Fields(comment)
 	if n > 0 {
 		ix.refs = append(ix.refs, fields...)
+		ix.joined = ix.joined || strings.HasPrefix(comment, joinedPrefix)
 		return
 	}
 	fields = append(fields, "", "", "")

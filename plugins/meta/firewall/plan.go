@@ -98,7 +98,9 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 	if c.closed() {
 		p.Ensure(nft.Table())
 	}
-	if !byIPTables || c.closed() {
+	// One without a policy takes away that of an earlier configuration, but not that of
+	// the same plugin earlier in the list.
+	if c.closed() || !byIPTables && !a.Again && !a.Checking {
 		p.Ensure(c.policy(a, br).Ingress())
 	}
 	if c.isolate {
