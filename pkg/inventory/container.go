@@ -141,9 +141,9 @@ func containerdTasks(dir string) ([]Container, error) {
 	}
 	var out []Container
 	for _, ns := range namespaces {
-		tasks, err := os.ReadDir(filepath.Join(dir, ns.Name()))
-		if errors.Is(err, fs.ErrPermission) {
-			return nil, err
+		tasks, readErr := os.ReadDir(filepath.Join(dir, ns.Name()))
+		if errors.Is(readErr, fs.ErrPermission) {
+			return nil, readErr
 		}
 		for _, t := range tasks {
 			if strings.HasPrefix(t.Name(), ".") {

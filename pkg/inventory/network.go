@@ -218,7 +218,7 @@ func (n *Network) subnet(r rangeOf) {
 	if !r.Subnet.IsValid() {
 		return
 	}
-	s := Subnet{Subnet: r.Subnet, RangeStart: r.RangeStart, RangeEnd: r.RangeEnd, Gateway: r.Gateway}
+	s := Subnet(r)
 	if !s.Gateway.IsValid() {
 		s.Gateway = r.Subnet.Masked().Addr().Next()
 	}

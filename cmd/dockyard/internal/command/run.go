@@ -57,16 +57,16 @@ func (a *app) runOn(c *cobra.Command, name string, networks []string, o host.Opt
 	var connected []string
 	err = a.change(c, func(h *host.Host) error {
 		for _, network := range networks {
-			n, err := h.Network(network)
-			if err == nil {
-				err = h.Connect(c.Context(), n, &container, o)
+			n, found := h.Network(network)
+			if found != nil {
+				return found
 			}
-			if err != nil {
-				return err
+			if failed := h.Connect(c.Context(), n, &container, o); failed != nil {
+				return failed
 			}
 			connected = append(connected, n.Name)
-			if err := h.Refresh(); err != nil {
-				return err
+			if failed := h.Refresh(); failed != nil {
+				return failed
 			}
 		}
 		return nil

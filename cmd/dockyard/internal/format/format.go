@@ -31,10 +31,10 @@ type List[Row any] struct {
 // Print prints rows in the form asked for: "" or "table", "table TEMPLATE", "json",
 // or a template.
 func (l List[Row]) Print(w io.Writer, form string, rows []Row) error {
-	switch {
-	case form == "" || form == "table":
+	switch form {
+	case "", "table":
 		return l.table(w, rows)
-	case form == "json":
+	case "json":
 		return lines(w, rows)
 	}
 	text, table := strings.CutPrefix(form, "table ")

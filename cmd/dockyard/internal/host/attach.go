@@ -50,7 +50,7 @@ func (h *Host) Connect(ctx context.Context, n *inventory.Network, c *inventory.C
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(h.addressFree(n, o.IPs), h.portsFree(c, o.Ports)); err != nil {
+	if err = errors.Join(h.addressFree(n, o.IPs), h.portsFree(c, o.Ports)); err != nil {
 		return err
 	}
 	list, err := listOf(n, o.Priority)
@@ -74,9 +74,9 @@ func enter(c *inventory.Container) (*netns.NS, error) {
 	if err := ns.Open(); err != nil {
 		return nil, fmt.Errorf("container %s: its namespace %s cannot be entered: %w", c.Title(), c.NetNS, err)
 	}
-	if same, err := ns.Same(netns.Host()); err != nil || same {
+	if same, sameErr := ns.Same(netns.Host()); sameErr != nil || same {
 		ns.Close()
-		return nil, errors.Join(err, fmt.Errorf("container %s: container cannot be connected to networks, as it has the host's", c.Title()))
+		return nil, errors.Join(sameErr, fmt.Errorf("container %s: container cannot be connected to networks, as it has the host's", c.Title()))
 	}
 	return ns, nil
 }
@@ -163,39 +163,8 @@ func listOf(n *inventory.Network, priority *int) (*libcni.NetworkConfigList, err
 // for its first network, and what was asked for this one. What no plugin declares as
 // a capability goes into CNI_ARGS, where there is a word for it.
 func (o *Options) runtime(n *inventory.Network, list *libcni.NetworkConfigList, c *inventory.Container, have []*inventory.Attachment) (*libcni.RuntimeConf, error) {
-	args := map[string]string{"IgnoreUnknown": "1"}
-	for _, a := range have {
-		if a.Cached == nil {
-			continue
-		}
-		for k, v := range a.Cached.Args {
-			if strings.HasPrefix(k, "K8S_POD_") {
-				args[k] = v
-			}
-		}
-	}
-	if _, err := zone.ParseName(c.Name); err == nil && c.Name != "" && args["K8S_POD_NAME"] == "" && c.Runtime != "nerdctl" {
-		args["K8S_POD_NAME"] = c.Name
-	}
-	caps := map[string]any{}
-	if len(o.IPs) > 0 {
-		var ips []string
-		for _, ip := range o.IPs {
-			ips = append(ips, ip.String())
-		}
-		if declares(list, "ips") {
-			caps["ips"] = ips
-		} else {
-			args["IP"] = strings.Join(ips, ",")
-		}
-	}
-	if o.MAC != "" {
-		if declares(list, "mac") {
-			caps["mac"] = o.MAC
-		} else {
-			args["MAC"] = o.MAC
-		}
-	}
+	args, caps := argsOf(c, have), map[string]any{}
+	o.addresses(list, args, caps)
 	for _, need := range []struct {
 		capability, flag string
 		value            any
@@ -218,6 +187,47 @@ func (o *Options) runtime(n *inventory.Network, list *libcni.NetworkConfigList, 
 	}
 	slices.SortFunc(rt.Args, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	return rt, nil
+}
+
+// argsOf are the CNI_ARGS that say who the container is.
+func argsOf(c *inventory.Container, have []*inventory.Attachment) map[string]string {
+	args := map[string]string{"IgnoreUnknown": "1"}
+	for _, a := range have {
+		if a.Cached == nil {
+			continue
+		}
+		for k, v := range a.Cached.Args {
+			if strings.HasPrefix(k, "K8S_POD_") {
+				args[k] = v
+			}
+		}
+	}
+	if _, err := zone.ParseName(c.Name); err == nil && c.Name != "" && args["K8S_POD_NAME"] == "" && c.Runtime != "nerdctl" {
+		args["K8S_POD_NAME"] = c.Name
+	}
+	return args
+}
+
+// addresses asks for the addresses that were chosen.
+func (o *Options) addresses(list *libcni.NetworkConfigList, args map[string]string, caps map[string]any) {
+	var ips []string
+	for _, ip := range o.IPs {
+		ips = append(ips, ip.String())
+	}
+	switch {
+	case ips == nil:
+	case declares(list, "ips"):
+		caps["ips"] = ips
+	default:
+		args["IP"] = strings.Join(ips, ",")
+	}
+	switch {
+	case o.MAC == "":
+	case declares(list, "mac"):
+		caps["mac"] = o.MAC
+	default:
+		args["MAC"] = o.MAC
+	}
 }
 
 func declares(list *libcni.NetworkConfigList, capability string) bool {

@@ -110,7 +110,7 @@ func (h *Host) Create(ctx context.Context, r spec.Request, first bool) (string, 
 	if err != nil {
 		return "", err
 	}
-	if err := h.CNI().GetStatusNetworkList(ctx, list); err != nil && !notYet(r.Driver, err) {
+	if err = h.CNI().GetStatusNetworkList(ctx, list); err != nil && !notYet(r.Driver, err) {
 		return "", fmt.Errorf("the plugins refuse the network, so nothing was written: %w", err)
 	}
 	h.warnTaken(path, conflist, &r)

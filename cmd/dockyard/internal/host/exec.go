@@ -25,8 +25,8 @@ func Exec(c *inventory.Container, args []string) error {
 		return err
 	}
 	err = ns.WithNetNSPath(c.NetNS, func(ns.NetNS) error {
-		if err := files(c); err != nil {
-			return err
+		if filesErr := files(c); filesErr != nil {
+			return filesErr
 		}
 		return fmt.Errorf("%s: %w", path, unix.Exec(path, args, os.Environ()))
 	})

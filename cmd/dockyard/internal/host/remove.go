@@ -101,10 +101,10 @@ func (h *Host) sharedBy(n *inventory.Network) string {
 
 // links removes what the firewall holds for a link of the host.
 func (h *Host) links(ctx context.Context, name string) error {
-	found, err := nft.OfLink(name)
+	found, err := nft.OfLink(name) //nolint:contextcheck // a listing of the kernel, which nothing interrupts
 	errs := []error{err}
 	for _, f := range found {
-		errs = append(errs, f.Resource.Remove(ctx))
+		errs = append(errs, f.Remove(ctx))
 	}
 	if err := nft.ForwardAccept(name).Remove(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)

@@ -54,14 +54,8 @@ func (h *Host) Update(ctx context.Context, n *inventory.Network, c spec.Change, 
 // steps are all that an update does: the kernel first, then what libcni remembers, and
 // last the file.
 func (h *Host) steps(ctx context.Context, n *inventory.Network, c spec.Change) ([]step, error) {
-	if who := n.Foreign(); who != "" {
-		return nil, fmt.Errorf("network %s is %s's (%s), which has no update; edit the file, and connect the containers again", n.Name, n.Owner, n.File)
-	}
-	if (c.MTU != nil || c.ICC != nil) && n.Driver != "bridge" {
-		return nil, fmt.Errorf("of a network of driver %s the labels alone can be changed in place; edit %s, and connect the containers again", n.Driver, n.File)
-	}
-	if (len(c.Labels) > 0 || len(c.Unlabel) > 0) && n.Owner != "dockyard" {
-		return nil, fmt.Errorf("network %s was not created here (%s), so it has no labels", n.Name, n.File)
+	if err := changeable(n, c); err != nil {
+		return nil, err
 	}
 	meta := inventory.Metadata{Created: n.Created, Labels: n.Labels, Options: n.Options}
 	text, err := spec.Edit(n.Raw, c, meta)
@@ -93,6 +87,19 @@ func (h *Host) steps(ctx context.Context, n *inventory.Network, c spec.Change) (
 		}
 	}
 	return append(steps, fileStep(n.File, n.Raw, text)), nil
+}
+
+// changeable refuses what cannot be changed in place.
+func changeable(n *inventory.Network, c spec.Change) error {
+	switch {
+	case n.Foreign() != "":
+		return fmt.Errorf("network %s is %s's (%s), which has no update; edit the file, and connect the containers again", n.Name, n.Owner, n.File)
+	case (c.MTU != nil || c.ICC != nil) && n.Driver != "bridge":
+		return fmt.Errorf("of a network of driver %s the labels alone can be changed in place; edit %s, and connect the containers again", n.Driver, n.File)
+	case (len(c.Labels) > 0 || len(c.Unlabel) > 0) && n.Owner != "dockyard":
+		return fmt.Errorf("network %s was not created here (%s), so it has no labels", n.Name, n.File)
+	}
+	return nil
 }
 
 // mtuSteps sets the MTU of both ends of each pair, then of the bridge.
@@ -158,7 +165,7 @@ func policySteps(n *inventory.Network, on []*inventory.Attachment, icc bool) ([]
 		return nil, err
 	}
 	var p policyConf
-	if err := json.Unmarshal(list.Plugins[0].Bytes, &p); err != nil {
+	if err = json.Unmarshal(list.Plugins[0].Bytes, &p); err != nil {
 		return nil, err
 	}
 	if p.VLAN != 0 {
@@ -204,7 +211,7 @@ func (h *Host) cacheStep(a *inventory.Attachment, c spec.Change, meta inventory.
 				return err
 			}
 			var entry map[string]json.RawMessage
-			if err := json.Unmarshal(before, &entry); err != nil {
+			if err = json.Unmarshal(before, &entry); err != nil {
 				return err
 			}
 			config, err := spec.Edit(a.Cached.Config, c, meta)

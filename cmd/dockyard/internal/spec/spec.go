@@ -165,13 +165,13 @@ func (b *builder) choose() {
 	if !b.leases() {
 		return
 	}
-	if (b.Driver == "macvlan" || b.Driver == "ipvlan") && len(b.ranges) == 0 && !b.Internal && b.plugin("").values["master"] != nil {
+	if b.onLAN() && len(b.ranges) == 0 {
 		b.check(fmt.Errorf("driver %s needs --subnet: containers take addresses of the network that %v is on", b.Driver, b.plugin("").values["master"]))
 		return
 	}
+	wanted := map[bool]bool{false: !b.NoIPv4 && len(b.ranges) == 0, true: b.IPv6}
 	for _, ipv6 := range []bool{false, true} {
-		wanted := !ipv6 && !b.NoIPv4 && len(b.ranges) == 0 || ipv6 && b.IPv6
-		if !wanted || has(ipv6) {
+		if !wanted[ipv6] || has(ipv6) {
 			continue
 		}
 		p, err := b.host.Subnet(ipv6)
@@ -183,6 +183,11 @@ func (b *builder) choose() {
 	if b.NoIPv4 && !b.IPv6 && len(b.ranges) == 0 {
 		b.check(errors.New("IPv4 or IPv6 must be enabled"))
 	}
+}
+
+// onLAN reports whether containers are on a network of the host's.
+func (b *builder) onLAN() bool {
+	return (b.Driver == "macvlan" || b.Driver == "ipvlan") && !b.Internal && b.plugin("").values["master"] != nil
 }
 
 // leases reports whether addresses come from ranges.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,15 +132,8 @@ func (f Filters) any(key string, match func(value string) bool) bool {
 
 // network reports whether a network passes.
 func (f Filters) network(n *inventory.Network, containers int) (bool, error) {
-	for _, v := range f["dangling"] {
-		switch strings.ToLower(v) {
-		case "true", "1", "false", "0":
-		default:
-			return false, fmt.Errorf("invalid filter 'dangling=%s'; want true or false", v)
-		}
-		if dangling := strings.ToLower(v) == "true" || v == "1"; dangling != (containers == 0) {
-			return false, nil
-		}
+	if fits, err := f.dangling(containers); err != nil || !fits {
+		return false, err
 	}
 	for _, v := range f["type"] {
 		if v != "custom" && v != "builtin" {
@@ -150,14 +144,31 @@ func (f Filters) network(n *inventory.Network, containers int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return early &&
-		f.any("name", func(v string) bool { return strings.Contains(n.Name, v) }) &&
+	return early && f.labels(n.Labels) && f.words(n), nil
+}
+
+// words compares what a network is called.
+func (f Filters) words(n *inventory.Network) bool {
+	return f.any("name", func(v string) bool { return strings.Contains(n.Name, v) }) &&
 		f.any("id", func(v string) bool { return strings.Contains(n.ID(), v) }) &&
 		f.any("driver", func(v string) bool { return n.Driver == v || len(n.Plugins) > 0 && n.Plugins[0] == v }) &&
 		f.any("scope", func(v string) bool { return n.Scope() == v }) &&
 		f.any("file", func(v string) bool { return strings.Contains(n.File, v) }) &&
-		f.any("type", func(v string) bool { return v == "custom" }) &&
-		f.labels(n.Labels), nil
+		f.any("type", func(v string) bool { return v == "custom" })
+}
+
+// dangling keeps networks that nobody is on, or the others.
+func (f Filters) dangling(containers int) (bool, error) {
+	for _, v := range f["dangling"] {
+		want, err := strconv.ParseBool(strings.ToLower(v))
+		if err != nil {
+			return false, fmt.Errorf("invalid filter 'dangling=%s'; want true or false", v)
+		}
+		if want != (containers == 0) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // labels are all wanted, of what is excluded none is.
