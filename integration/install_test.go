@@ -105,12 +105,22 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s: %v: %s", plugin, err, out)
 		}
 	}
+	if out, err := exec.Command(n.bin("dockyard"), "--version").CombinedOutput(); err != nil || !strings.Contains(string(out), "dockyard version v") {
+		t.Errorf("dockyard --version: %v: %s", err, out)
+	}
+	if !strings.Contains(out, "ln -s /opt/cni/bin/dockyard /usr/local/sbin/") {
+		t.Errorf("it does not say how dockyard comes into PATH: %s", out)
+	}
 	n.has("etc/NetworkManager/conf.d/90-dockyard.conf", "interface-name:veth*;", "interface-name:vx1*;", "interface-name:dyh*;", "managed=0")
 	n.has("etc/systemd/network/10-dockyard.network", "Name=veth* ", " dyh* ", " vx9*\n", "Unmanaged=yes")
 	before := n.files()
 	n.must()
 	if after := n.files(); len(after) != len(before) {
 		t.Errorf("a second time: %d files, want %d", len(after), len(before))
+	}
+	n.mkdir("usr/local/sbin")
+	if err := os.Symlink("/opt/cni/bin/dockyard", filepath.Join(n.root, "usr/local/sbin/dockyard")); err != nil {
+		t.Fatal(err)
 	}
 	n.must("--uninstall")
 	n.same("", "after --uninstall")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the plugins that build_linux.sh has built, beside a running node: no
-# half-written binary is ever executed, and at no time is one missing.
+# Installs what build_linux.sh has built beside a running node: no half-written
+# binary is ever executed, and at no time is one missing.
 #
 #   scripts/install.sh [--replace] [DIR]      into DIR, /opt/cni/bin by default
 #   scripts/install.sh --uninstall [DIR]      removes them again
@@ -10,7 +10,7 @@
 # systemd units for those that have a daemon, and drop-ins that keep
 # NetworkManager and systemd-networkd off our links, where these are installed.
 #
-#   BIN=dir      the plugins to install, instead of bin
+#   BIN=dir      the programs to install, instead of bin
 #   DESTDIR=dir  stands before /etc and the default DIR, for packages
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -35,7 +35,10 @@ die() {
 }
 
 # ours FILE: whether it is a program of this module, of any version.
-ours() { grep -qF "path	github.com/dockyard-cni/dockyard/plugins/" "$1"; }
+ours() {
+    local main="path	github.com/dockyard-cni/dockyard"
+    grep -qF -e "$main/plugins/" -e "$main/cmd/" "$1"
+}
 
 # put SOURCE TARGET MODE: the target is the old file or the new one, at any time.
 put() {
@@ -72,7 +75,7 @@ check() {
     local name foreign=()
     [[ -n $(names) ]] || die "no plugins in $BIN; run ./build_linux.sh first"
     for name in $(names); do
-        ours "$BIN/$name" || die "$BIN/$name is not a plugin of this project"
+        ours "$BIN/$name" || die "$BIN/$name is not a program of this project"
         if [[ -e $dir/$name ]] && ! ours "$dir/$name"; then foreign+=("$name"); fi
     done
     if ((${#foreign[@]})) && [[ -z $replace ]]; then
@@ -118,6 +121,7 @@ say_next() {
     done
     cat <<TEXT
 A network is a file in /etc/cni/net.d. To begin with, as root:
+  dockyard         ln -s ${dir#"$DESTDIR"}/dockyard /usr/local/sbin/; then dockyard network create app
   kubelet          cp $PWD/conf-examples/kubernetes.conflist /etc/cni/net.d/10-kubernetes.conflist
                    and give each node a subnet of its own in it
   nerdctl, podman  write their own; or one of conf-examples, by its name
@@ -129,7 +133,7 @@ TEXT
 
 # uninstall_all leaves alone what somebody else has put in place since.
 uninstall_all() {
-    local name unit file
+    local name unit file link
     [[ -e $own/files ]] || die "nothing is installed in $dir"
     while read -r name; do
         if [[ -e $dir/$name ]] && ! ours "$dir/$name"; then
@@ -140,7 +144,10 @@ uninstall_all() {
             rm -f "$dir/$name"
         fi
     done <"$own/files"
-    [[ $(readlink "$dir/dnsname") != dns-hosts ]] || rm "$dir/dnsname" # the link that say_next tells of
+    # The links that say_next tells of.
+    [[ $(readlink "$dir/dnsname") != dns-hosts ]] || rm "$dir/dnsname"
+    link=$DESTDIR/usr/local/sbin/dockyard
+    [[ $(readlink "$link") != "${dir#"$DESTDIR"}/dockyard" ]] || rm "$link"
     for unit in scripts/*.service; do
         file=$DESTDIR/etc/systemd/system/$(basename "$unit")
         [[ -e $unit && -e $file ]] || continue
