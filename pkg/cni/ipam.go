@@ -7,12 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
@@ -72,37 +68,16 @@ func (i ipam) add(ctx context.Context) (*current.Result, error) {
 	if err := i.find(); err != nil {
 		return nil, err
 	}
-	res, err := invoke.DelegateAdd(ctx, i.plugin, i.config, execution())
+	res, err := i.delegate().add(ctx)
 	if err != nil {
 		return nil, errors.Join(i.wrap(err), i.undo(ctx))
 	}
 	return current.NewResultFromResult(res)
 }
 
-// An inherited is invoke's way to run a plugin, with the environment that the runtime
-// gave to this one.
-type inherited struct{ *invoke.DefaultExec }
-
-func execution() invoke.Exec {
-	return inherited{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}}
-}
-
-// ExecPlugin implements invoke.Exec. host-local works on one CPU as well, and is told
-// before it starts, when that costs nothing.
-func (e inherited) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
-	environ = slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, overrideName+"=") })
-	if override != "" {
-		environ = append(environ, overrideName+"="+override)
-	}
-	if filepath.Base(path) == "host-local" && os.Getenv("GOMAXPROCS") == "" {
-		environ = append(environ, "GOMAXPROCS=1")
-	}
-	return e.DefaultExec.ExecPlugin(ctx, path, stdin, environ)
-}
-
 // find fails if the plugin is not installed.
 func (i ipam) find() error {
-	_, err := invoke.FindInPath(i.plugin, filepath.SplitList(os.Getenv("CNI_PATH")))
+	_, err := i.delegate().path()
 	return i.wrap(err)
 }
 
@@ -124,20 +99,23 @@ func (i ipam) del(ctx context.Context) error {
 		warn("addresses are not given back: " + err.Error())
 		return nil //nolint:nilerr // as said
 	}
-	return i.call(ctx, invoke.DelegateDel)
+	return i.call(ctx, "DEL")
 }
 
-func (i ipam) check(ctx context.Context) error { return i.call(ctx, invoke.DelegateCheck) }
+func (i ipam) check(ctx context.Context) error { return i.call(ctx, "CHECK") }
 
-func (i ipam) gc(ctx context.Context) error { return i.call(ctx, invoke.DelegateGC) }
+func (i ipam) gc(ctx context.Context) error { return i.call(ctx, "GC") }
 
-func (i ipam) status(ctx context.Context) error { return i.call(ctx, invoke.DelegateStatus) }
+func (i ipam) status(ctx context.Context) error { return i.call(ctx, "STATUS") }
 
-func (i ipam) call(ctx context.Context, verb func(context.Context, string, []byte, invoke.Exec) error) error {
+func (i ipam) delegate() delegate { return delegate{i.plugin, i.config} }
+
+func (i ipam) call(ctx context.Context, verb string) error {
 	if i.plugin == "" {
 		return nil
 	}
-	return i.wrap(verb(ctx, i.plugin, i.config, execution()))
+	_, err := i.delegate().call(ctx, verb)
+	return i.wrap(err)
 }
 
 func (i ipam) wrap(err error) error {

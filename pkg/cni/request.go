@@ -114,19 +114,24 @@ func parseArgs(s string) (args map[string]string, err error) {
 	return args, err
 }
 
-// readPrev decodes prevResult into the newest version. One that names no version is of
-// the configuration's.
+// versioned returns a result with that version if it names none: it is of the
+// configuration's then.
+func versioned(result []byte, version string) []byte {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(result, &keys) != nil || keys == nil || keys["cniVersion"] != nil || version == "" {
+		return result
+	}
+	keys["cniVersion"], _ = json.Marshal(version)
+	result, _ = json.Marshal(keys)
+	return result
+}
+
+// readPrev decodes prevResult into the newest version.
 func (r *Request) readPrev() error {
 	if len(r.PrevResult) == 0 || string(r.PrevResult) == "null" {
 		return nil
 	}
-	prev := r.PrevResult
-	var keys map[string]json.RawMessage
-	if json.Unmarshal(prev, &keys) == nil && keys["cniVersion"] == nil && r.CNIVersion != "" {
-		keys["cniVersion"], _ = json.Marshal(r.CNIVersion)
-		prev, _ = json.Marshal(keys)
-	}
-	res, err := create.Create(r.CNIVersion, prev)
+	res, err := create.Create(r.CNIVersion, versioned(r.PrevResult, r.CNIVersion))
 	if err == nil {
 		r.Prev, err = current.GetResult(res)
 	}
