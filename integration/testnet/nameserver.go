@@ -24,7 +24,8 @@ import (
 //	big.     40 records, which do not fit into UDP
 //	slow.    after a second
 //	lie.     first two answers that are not to be believed, then the true one
-//	count.   the number of the query, as the last byte of the address, TTL 1
+//	count.   the number of the query, as the last byte of the address, TTL 3600
+//	brief.   the same, TTL 1
 //	silent.  not at all
 //
 // It prints "ready" once it listens, and goes on until it is killed.
@@ -98,6 +99,8 @@ func (n *nameServer) answers(name, kind string) (out []dns.RR) {
 			a(i+1, 60)
 		}
 	case "count":
+		a(byte(n.count.Add(1)), 3600)
+	case "brief":
 		a(byte(n.count.Add(1)), 1)
 	default:
 		a(n.addr[3], 60)
