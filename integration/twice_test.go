@@ -34,9 +34,14 @@ func standTwice(t *testing.T, e example) {
 			t.Fatal(err)
 		}
 		rest.Edit = func(c *testnet.Call) {
-			if c.Verb() == "ADD" && c.Config["prevResult"] == nil {
-				c.Config["prevResult"] = first
+			if c.Verb() != "ADD" || c.Config["prevResult"] != nil {
+				return
 			}
+			prev, err := first.GetAsVersion(c.Config["cniVersion"].(string)) // as runtimes give it
+			if err != nil {
+				t.Error(err)
+			}
+			c.Config["prevResult"] = prev
 		}
 		again, err := rest.Add(a)
 		if err != nil {
