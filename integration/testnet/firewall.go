@@ -1,9 +1,14 @@
 package testnet
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
+	"net"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -59,7 +64,7 @@ func (s Snapshot) nft(kind string, r record) {
 		name := r.text("name")
 		s.add("nft "+kind+" "+table+" "+name, r.attributes()...)
 		for _, e := range elems {
-			s.add("nft element "+table+" "+name+" "+elementKey(e), compact(scrub(e)))
+			s.add("nft element "+table+" "+name+" "+elementKey(e), linkNames(compact(scrub(e))))
 		}
 	default:
 		s.add("nft "+kind+" "+table+" "+r.text("name"), r.attributes()...)
@@ -71,6 +76,27 @@ func comment(r record) []string {
 		return []string{"comment " + c}
 	}
 	return nil
+}
+
+var linkIndexes = regexp.MustCompile(`\b(isolated|arrivals):([0-9a-f]{8})+`)
+
+// linkNames puts names in the place of the indexes of links by which a record of the
+// owners refers to elements: a bridge that is made anew has another index. The index of
+// a link that is gone stays.
+func linkNames(text string) string {
+	return linkIndexes.ReplaceAllStringFunc(text, func(ref string) string {
+		set, key, _ := strings.Cut(ref, ":")
+		b, err := hex.DecodeString(key)
+		for ; err == nil && len(b) > 0; b = b[4:] {
+			index := int(binary.NativeEndian.Uint32(b))
+			name := strconv.Itoa(index)
+			if link, err := net.InterfaceByIndex(index); err == nil {
+				name = link.Name
+			}
+			set += ":" + name
+		}
+		return set
+	})
 }
 
 // elementKey finds the key of an element, which nft nests differently for sets

@@ -232,15 +232,28 @@ func (s Snapshot) link(r record) {
 }
 
 // route leaves out what goes with the kernel's own IPv6 addresses: link-local, and
-// the subnet routers' anycast address of each, which comes with forwarding.
+// the subnet routers' anycast address of each, which comes with forwarding. An IPv6
+// address that is there gets its local route from a work queue, some time after.
 func (s Snapshot) route(r record) {
 	dst := r.text("dst")
 	if strings.HasPrefix(dst, "fe80:") || strings.HasPrefix(dst, "ff00::") || r.text("type") == "anycast" {
 		return
 	}
+	if r.text("type") == "local" && r.text("protocol") == "kernel" && s.hasIPv6(r.text("dev"), dst) {
+		return
+	}
 	delete(r, "flags")
 	delete(r, "pref")
 	s.add("route "+r.key("type", "dst", "via", "gateway", "dev", "table"), r.attributes()...)
+}
+
+func (s Snapshot) hasIPv6(link, addr string) bool {
+	for object := range s {
+		if strings.Contains(addr, ":") && strings.HasPrefix(object, "addr "+link+" "+addr+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // files records each file below the roots with its text, or its size if it is

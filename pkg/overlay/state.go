@@ -33,8 +33,8 @@ type State struct {
 const (
 	defaultTTL     = 30 * time.Second
 	defaultReclaim = 24 * time.Hour
-	askFor         = 2 * time.Second // how long CHECK waits for the daemon
-	claimFor       = 5 * time.Second // how long ADD does, which has etcd asked
+	askFor         = 10 * time.Second // how long CHECK waits for the daemon, which a busy host may keep from answering
+	claimFor       = 5 * time.Second  // how long ADD does, which has etcd asked
 )
 
 // TTL is how long a host is known after its last word.
