@@ -53,7 +53,7 @@ func TestD4SignalEndsTheWait(t *testing.T) {
 			cmd, out := run(verb)
 			testnet.Eventually(t, func() error { return waited(c.lock) })
 			begin := time.Now()
-			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			if err = cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			err = cmd.Wait()

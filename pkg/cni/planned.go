@@ -180,7 +180,7 @@ func (p Planned) addChained(ctx context.Context, r *Request, c Config) (*current
 	if err != nil {
 		return nil, err
 	}
-	if err := resolve(ctx, c, a); err != nil {
+	if err = resolve(ctx, c, a); err != nil {
 		return nil, err
 	}
 	identity, found, err := r.recorded()

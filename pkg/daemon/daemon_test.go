@@ -18,7 +18,7 @@ import (
 func TestRunUntilSignal(t *testing.T) {
 	lock, done := filepath.Join(t.TempDir(), "run", "lock"), errors.New("done")
 	err := Run(lock, func(ctx context.Context, _ *slog.Logger) error {
-		if err := Run(lock, nil); !errors.Is(err, filelock.ErrBusy) {
+		if err := Run(lock, nil); !errors.Is(err, filelock.ErrBusy) { //nolint:contextcheck // a daemon's context is that of its signals
 			t.Errorf("a second one: %v", err)
 		}
 		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {

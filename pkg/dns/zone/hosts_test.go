@@ -347,7 +347,7 @@ func TestA11HostsFileIsWrittenTo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := entry(1).Observe(t.Context()); err != nil {
+			if _, err = entry(1).Observe(t.Context()); err != nil {
 				t.Errorf("%s: CHECK: %v", name, err)
 			}
 			want := []string{"10.0.0.1\tn1 n1.a", "10.0.0.2\tn2 n2.a"}
@@ -359,7 +359,7 @@ func TestA11HostsFileIsWrittenTo(t *testing.T) {
 				if ofErr != nil || len(found) != 1 {
 					t.Errorf("%s: found %v, %v", name, found, ofErr)
 				}
-				err = found[0].Resource.Remove(t.Context())
+				err = found[0].Remove(t.Context())
 			}
 			if err != nil {
 				t.Fatalf("%s: %s: %v", name, verb, err)

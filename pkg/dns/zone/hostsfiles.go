@@ -120,8 +120,8 @@ func (s Store) render(name string, networks []string) (*hosts, error) {
 		return nil, err
 	}
 	data, path := Hosts(networks, records), s.hosts(name)
-	if st, err := os.Lstat(path); err != nil || !st.Mode().IsRegular() {
-		if err := write(path, data, 0o644); err != nil {
+	if st, statErr := os.Lstat(path); statErr != nil || !st.Mode().IsRegular() {
+		if err = write(path, data, 0o644); err != nil {
 			return nil, err
 		}
 	}

@@ -139,9 +139,9 @@ func (o *object) observe(ctx context.Context, w want) (engine.Diff, error) {
 	found := 0
 	listed := map[string]bool{}
 	for _, chain := range append([]string{o.kind.shared}, w.chains...) {
-		rules, err := o.in(w.family, chain)
-		if err != nil {
-			return engine.Same, err
+		rules, inErr := o.in(w.family, chain)
+		if inErr != nil {
+			return engine.Same, inErr
 		}
 		found += len(rules)
 		for _, r := range rules {

@@ -102,8 +102,8 @@ func (ix *index) present(ctx context.Context) (elems []element, err error) {
 		if !known {
 			s = set{name: name} // of another version: its name and the key are what removal takes
 		}
-		key, err := hex.DecodeString(hexKey)
-		if err != nil {
+		key, keyErr := hex.DecodeString(hexKey)
+		if keyErr != nil {
 			return nil, fmt.Errorf("index of %s: %q is no element", ix.mark, ref)
 		}
 		named = append(named, element{set: s, key: key})

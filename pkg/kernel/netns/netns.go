@@ -132,7 +132,7 @@ func (n *NS) Identity(link string) (string, error) {
 	}
 	var index uint32
 	var cookie uint64
-	err = n.Do(func() error {
+	err = n.Do(func() (err error) {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -291,7 +291,7 @@ func (n *NS) visit(f func() error) (err error) {
 		return fmt.Errorf("open own netns: %w", err)
 	}
 	defer unix.Close(home) //nolint:errcheck // only read
-	if err := n.use(func(fd int) error { return setns(fd, unix.CLONE_NEWNET) }); err != nil {
+	if err = n.use(func(fd int) error { return setns(fd, unix.CLONE_NEWNET) }); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter netns %s: %w", n.path, err)
 	}

@@ -69,7 +69,7 @@ func (s Setting) Observe(context.Context) (diff engine.Diff, err error) {
 			if readErr != nil {
 				return readErr
 			}
-			if there && diff == engine.Same && !(s.Optional && readOnly(root+name)) {
+			if there && diff == engine.Same && (!s.Optional || !readOnly(root+name)) {
 				diff = engine.Differ(name, found, s.Values[i])
 			}
 		}

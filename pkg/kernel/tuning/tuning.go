@@ -130,7 +130,7 @@ func (t Tuning) next() (Tuning, bool, error) {
 
 // except is t without the values of s.
 func (t Tuning) except(s saved) Tuning {
-	t.Settings = t.Settings.Except(s.Settings)
+	t.Settings = t.Except(s.Settings)
 	t.Sysctls = slices.DeleteFunc(slices.Clone(t.Sysctls), func(v sysctl.Value) bool {
 		return slices.ContainsFunc(s.Sysctls, func(o sysctl.Value) bool { return o.Name == v.Name && v.Equal(o.Value) })
 	})
@@ -251,7 +251,7 @@ func (s saved) restore(ns *netns.NS) error {
 		return err
 	}
 	found, index, err := s.Found(ns, s.Link)
-	if changed := s.Settings.Except(found); err == nil && index == s.Index && changed.Any() {
+	if changed := s.Except(found); err == nil && index == s.Index && changed.Any() {
 		err = changed.Set(ns, s.Link)
 	}
 	slices.Reverse(s.Sysctls)

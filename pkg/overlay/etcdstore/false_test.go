@@ -26,8 +26,8 @@ func TestFalseEtcd(t *testing.T) {
 			defer l.Close() //nolint:errcheck // ends the goroutine below
 			go func() {
 				for {
-					c, err := l.Accept()
-					if err != nil {
+					c, acceptErr := l.Accept()
+					if acceptErr != nil {
 						return
 					}
 					go func() {

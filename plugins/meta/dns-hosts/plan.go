@@ -76,9 +76,9 @@ func (c *config) record(a *cni.Attachment) zone.Record {
 func (c *config) allNames(a *cni.Attachment) []string {
 	names, hash := slices.Clone(c.names), a.Mark().Hash()
 	for _, id := range []string{zone.ShortID(a.Owner.ContainerID), hash[:12], "c" + hash[:11]} {
-		if id, err := zone.ParseName(id); err == nil {
-			if !slices.Contains(names, id) {
-				names = append(names, id)
+		if name, err := zone.ParseName(id); err == nil {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
 			}
 			break
 		}

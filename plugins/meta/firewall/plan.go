@@ -82,22 +82,14 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 	if br == "" && a.Prev != nil {
 		return p
 	}
-	byIPTables := c.Backend == iptables
-	if byIPTables {
-		p.Require(backend.IPTables().Ready)
-	}
-	if !byIPTables || c.closed() {
-		p.Require(nft.Usable())
-	}
-	if c.Backend == firewalld {
-		p.Require(fwd.Running())
-	}
+	c.require(&p)
 	if br == "" { // STATUS knows none
 		return p
 	}
 	if c.closed() {
 		p.Ensure(nft.Table())
 	}
+	byIPTables := c.Backend == iptables
 	// One without a policy takes away that of an earlier configuration, but not that of
 	// the same plugin earlier in the list.
 	if c.closed() || !byIPTables && !a.Again && !a.Checking {
@@ -115,4 +107,17 @@ func (c *config) Plan(a *cni.Attachment) engine.Plan {
 		p.Ensure(nft.ForwardAccept(br))
 	}
 	return p
+}
+
+// require adds what the backend and the policy need of the host.
+func (c *config) require(p *engine.Plan) {
+	if c.Backend == iptables {
+		p.Require(backend.IPTables().Ready)
+	}
+	if c.Backend != iptables || c.closed() {
+		p.Require(nft.Usable())
+	}
+	if c.Backend == firewalld {
+		p.Require(fwd.Running())
+	}
 }
