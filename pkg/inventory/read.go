@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,8 +25,8 @@ var ErrRoot = errors.New("needs root")
 
 // Read reads this host. That something cannot be read is an error: what is not seen
 // must not look as if it were not there.
-func Read(c Config) (*Inventory, error) {
-	s, err := ReadSources(c)
+func Read(ctx context.Context, c Config) (*Inventory, error) {
+	s, err := ReadSources(ctx, c)
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: %w", ErrRoot, err)
 	}
@@ -36,7 +37,7 @@ func Read(c Config) (*Inventory, error) {
 }
 
 // ReadSources reads what the layers can list, all at once.
-func ReadSources(c Config) (*Sources, error) {
+func ReadSources(ctx context.Context, c Config) (*Sources, error) {
 	s := &Sources{}
 	var err error
 	s.NetNS, s.Boot = isNetNS, bootTime()
@@ -55,23 +56,23 @@ func ReadSources(c Config) (*Sources, error) {
 		s.Containers, err = ReadContainers(c.Root, s.Cache)
 		return err
 	})
-	rest.Go(s.readKernel)
+	rest.Go(func() error { return s.readKernel(ctx) })
 	rest.Go(s.readLeases)
 	rest.Go(s.readNames)
 	return s, rest.Wait()
 }
 
-func (s *Sources) readKernel() (err error) {
+func (s *Sources) readKernel(ctx context.Context) (err error) {
 	if s.Links, err = link.List(); err != nil {
 		return fmt.Errorf("links: %w", err)
 	}
 	if s.Placed, err = link.Placements(); err != nil {
 		return err
 	}
-	if s.Claims, err = nft.Claims(); err != nil {
+	if s.Claims, err = nft.Claims(ctx); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	if s.Ports, err = nft.HeldPorts(); err != nil {
+	if s.Ports, err = nft.HeldPorts(ctx); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil

@@ -79,7 +79,7 @@ func Detect(ctx context.Context, kind string, m owner.Mark, checking bool) (Back
 		}
 		return NFTables(), nil
 	}
-	missing, err := nft.Missing()
+	missing, err := nft.Missing(ctx)
 	if missing {
 		return IPTables(), err
 	}

@@ -216,8 +216,8 @@ func (bridgeRules) String() string {
 	return "nft -f antispoofing.nft # table bridge " + tableName
 }
 
-func (bridgeRules) Observe(context.Context) (engine.Diff, error) {
-	if present, err := chainExists(bridgeTable(), chainChecked); err != nil || !present {
+func (bridgeRules) Observe(ctx context.Context) (engine.Diff, error) {
+	if present, err := chainExists(ctx, bridgeTable(), chainChecked); err != nil || !present {
 		return engine.Absent, err
 	}
 	found, err := digests(bridgeTable())
@@ -260,8 +260,8 @@ func (bridgeFamily) String() string { return "nft list tables bridge" }
 
 // Observe asks for a table in a transaction that cannot succeed, as only then the
 // kernel says whether it would make one.
-func (bridgeFamily) Observe(context.Context) (engine.Diff, error) {
-	if present, err := chainExists(bridgeTable(), chainChecked); err != nil || present {
+func (bridgeFamily) Observe(ctx context.Context) (engine.Diff, error) {
+	if present, err := chainExists(ctx, bridgeTable(), chainChecked); err != nil || present {
 		return engine.Same, err
 	}
 	nc := writer()

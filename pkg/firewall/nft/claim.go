@@ -85,7 +85,7 @@ func (c claim) Observe(ctx context.Context) (engine.Diff, error) {
 	} else if err != nil {
 		return engine.Same, err
 	}
-	index, err := c.readIndex()
+	index, err := c.readIndex(ctx)
 	if err != nil {
 		return engine.Same, err
 	}
@@ -187,7 +187,7 @@ var errNoLink = errors.New("no such link")
 var errAgain = errors.New("try again")
 
 func (c claim) try(ctx context.Context) error {
-	index, err := c.readIndex()
+	index, err := c.readIndex(ctx)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (c claim) commit(ctx context.Context, old *index) error {
 		if err != nil {
 			return err
 		}
-		if err := old.withoutSets(c.sets).delete(nc, t, present); err != nil {
+		if err := old.withoutSets(c.sets).delete(ctx, nc, t, present); err != nil {
 			return err
 		}
 	}
@@ -282,7 +282,7 @@ func (c claim) commit(ctx context.Context, old *index) error {
 
 // Remove deletes what the index says, and nothing that has another owner by now.
 func (c claim) Remove(ctx context.Context) error {
-	index, err := c.readIndex()
+	index, err := c.readIndex(ctx)
 	if err != nil || index == nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (c claim) Remove(ctx context.Context) error {
 		return err
 	}
 	nc := writer()
-	if err := index.delete(nc, tableOf(c.kind), present); err != nil {
+	if err := index.delete(ctx, nc, tableOf(c.kind), present); err != nil {
 		return err
 	}
 	if err := index.promote(ctx, nc, inet(), present); err != nil {

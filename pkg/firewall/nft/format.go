@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -30,8 +31,8 @@ func guardPriority() nftables.ChainPriority { return *nftables.ChainPriorityRaw 
 
 // presentFormat returns the format of the table that is there, 0 if there is
 // none, and an error that says what to do if it is a newer one.
-func presentFormat() (int, error) {
-	answer, err := query(unix.NFT_MSG_GETCHAIN, inet(), chainAttrs(inet(), chainGuard))
+func presentFormat(ctx context.Context) (int, error) {
+	answer, err := query(ctx, unix.NFT_MSG_GETCHAIN, inet(), chainAttrs(inet(), chainGuard))
 	if err != nil {
 		return 0, absent(err)
 	}

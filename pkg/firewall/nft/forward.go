@@ -38,9 +38,9 @@ func filterTables() []*nftables.Table {
 	}
 }
 
-func (f forward) Observe(context.Context) (engine.Diff, error) {
+func (f forward) Observe(ctx context.Context) (engine.Diff, error) {
 	for _, t := range filterTables() {
-		missing, err := f.missing(t)
+		missing, err := f.missing(ctx, t)
 		if err != nil || len(missing) > 0 {
 			return engine.Diff(fmt.Sprintf("%s: chain FORWARD drops what is not accepted, and %s is not", familyName(t), f.bridge)), err
 		}
@@ -70,7 +70,7 @@ func (f forward) Apply(ctx context.Context) error {
 	}
 	defer unlock()
 	for _, t := range filterTables() {
-		missing, err := f.missing(t)
+		missing, err := f.missing(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -89,9 +89,9 @@ func (f forward) Apply(ctx context.Context) error {
 }
 
 // Remove has no caller on the way of DEL: the rules are the bridge's.
-func (f forward) Remove(context.Context) error {
+func (f forward) Remove(ctx context.Context) error {
 	for _, t := range filterTables() {
-		if present, err := chainExists(t, "FORWARD"); err != nil || !present {
+		if present, err := chainExists(ctx, t, "FORWARD"); err != nil || !present {
 			if err != nil {
 				return err
 			}
@@ -123,8 +123,8 @@ func forwardChain(t *nftables.Table) *nftables.Chain {
 }
 
 // missing returns the rules that t needs and does not have.
-func (f forward) missing(t *nftables.Table) ([]forwardRule, error) {
-	drops, err := policyDrops(t, "FORWARD")
+func (f forward) missing(ctx context.Context, t *nftables.Table) ([]forwardRule, error) {
+	drops, err := policyDrops(ctx, t, "FORWARD")
 	if err != nil || !drops {
 		return nil, err
 	}
@@ -138,8 +138,8 @@ func (f forward) missing(t *nftables.Table) ([]forwardRule, error) {
 }
 
 // policyDrops reports whether the base chain is there and drops what no rule decides.
-func policyDrops(t *nftables.Table, chain string) (bool, error) {
-	answer, err := query(unix.NFT_MSG_GETCHAIN, t, chainAttrs(t, chain))
+func policyDrops(ctx context.Context, t *nftables.Table, chain string) (bool, error) {
+	answer, err := query(ctx, unix.NFT_MSG_GETCHAIN, t, chainAttrs(t, chain))
 	if err != nil {
 		return false, absent(err)
 	}

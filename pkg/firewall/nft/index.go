@@ -26,7 +26,7 @@ type index struct {
 }
 
 // readIndex returns nil if there is no such claim.
-func (c claim) readIndex() (*index, error) {
+func (c claim) readIndex(ctx context.Context) (*index, error) {
 	var ix *index
 	hash := c.hash()
 	for n, more := 0, 1; ; more *= 2 { // most claims have a few entries, one with many ports thousands
@@ -34,7 +34,7 @@ func (c claim) readIndex() (*index, error) {
 		for i := range more {
 			entries = append(entries, element{set: owners, key: indexKey(hash, n+i)})
 		}
-		all, err := getAll(context.Background(), tableOf(c.kind), entries)
+		all, err := getAll(ctx, tableOf(c.kind), entries)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (ix *index) present(ctx context.Context) (elems []element, err error) {
 // delete queues the removal of the elements that are present, of the index's own
 // entries and of the claim's chains: one that is missing would make the kernel
 // refuse them all.
-func (ix *index) delete(nc *nftables.Conn, t *nftables.Table, present []element) error {
+func (ix *index) delete(ctx context.Context, nc *nftables.Conn, t *nftables.Table, present []element) error {
 	for _, key := range ix.keys {
 		present = append(present, element{set: owners, key: key})
 	}
@@ -136,17 +136,17 @@ func (ix *index) delete(nc *nftables.Conn, t *nftables.Table, present []element)
 			sets = append(sets, name)
 		}
 	}
-	if err := deleteChains(nc, t, chains); err != nil {
+	if err := deleteChains(ctx, nc, t, chains); err != nil {
 		return err
 	}
-	return deleteSets(nc, t, sets)
+	return deleteSets(ctx, nc, t, sets)
 }
 
 // deleteChains queues the removal of a claim's chains, after the elements that
 // lead to them.
-func deleteChains(nc *nftables.Conn, t *nftables.Table, names []string) error {
+func deleteChains(ctx context.Context, nc *nftables.Conn, t *nftables.Table, names []string) error {
 	for _, name := range names {
-		present, err := chainExists(t, name)
+		present, err := chainExists(ctx, t, name)
 		if err != nil {
 			return err
 		}
@@ -165,20 +165,20 @@ func Scope(kind string) engine.Scope { return scope(kind) }
 type scope string
 
 // Of costs one lookup where the attachment has no claim.
-func (s scope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
+func (s scope) Of(ctx context.Context, m owner.Mark) ([]engine.Found, error) {
 	c := claim{kind: string(s), mark: m}
-	ix, err := c.readIndex()
+	ix, err := c.readIndex(ctx)
 	if err != nil || ix == nil {
 		return nil, err
 	}
 	return []engine.Found{{Mark: m, Resource: c.resource()}}, nil
 }
 
-func (s scope) All(context.Context) ([]engine.Found, error) {
+func (s scope) All(ctx context.Context) ([]engine.Found, error) {
 	nc := writer()
 	elems, err := nc.GetSetElements(owners.in(tableOf(string(s))))
 	if err != nil {
-		if present, perr := setExists(tableOf(string(s)), owners.name); perr == nil && !present {
+		if present, perr := setExists(ctx, tableOf(string(s)), owners.name); perr == nil && !present {
 			return nil, nil // no table: nothing is claimed
 		}
 		return nil, err

@@ -34,7 +34,7 @@ func (p published) Join(ctx context.Context) error {
 }
 
 func (c claim) join(ctx context.Context) error {
-	ix, err := c.readIndex()
+	ix, err := c.readIndex(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/netip"
@@ -24,8 +25,8 @@ type Claim struct {
 }
 
 // Claims lists the index of the table; none where there is no table.
-func Claims() ([]Claim, error) {
-	elems, err := elements(owners)
+func Claims(ctx context.Context) ([]Claim, error) {
+	elems, err := elements(ctx, owners)
 	var out []Claim
 	for _, e := range elems {
 		ix := &index{}
@@ -40,8 +41,8 @@ func Claims() ([]Claim, error) {
 
 // OfLink finds the claims that belong to a link of the host, whatever made them:
 // policy, hairpin, guard.
-func OfLink(name string) (found []engine.Found, err error) {
-	claims, err := Claims()
+func OfLink(ctx context.Context, name string) (found []engine.Found, err error) {
+	claims, err := Claims(ctx)
 	for _, c := range claims {
 		if c.Mark.OnNetwork("*") && c.Mark.Container() == name {
 			found = append(found, engine.Found{Mark: c.Mark, Resource: claim{kind: c.Kind, mark: c.Mark}.resource()})
@@ -61,12 +62,12 @@ type HeldPort struct {
 }
 
 // HeldPorts lists all published ports.
-func HeldPorts() ([]HeldPort, error) {
+func HeldPorts(ctx context.Context) ([]HeldPort, error) {
 	var out []HeldPort
 	for _, f := range families() {
 		s := f.sets()
 		for _, set := range []set{s.ports, s.hostPorts, s.conditional, s.hostConditional} {
-			elems, err := elements(set)
+			elems, err := elements(ctx, set)
 			if err != nil {
 				return nil, err
 			}
@@ -88,9 +89,9 @@ func HeldPorts() ([]HeldPort, error) {
 }
 
 // elements lists a set; nothing where there is no set, or no table.
-func elements(s set) ([]nftables.SetElement, error) {
+func elements(ctx context.Context, s set) ([]nftables.SetElement, error) {
 	elems, err := reader().GetSetElements(s.in(inet()))
-	if err != nil && !s.exists() {
+	if err != nil && !s.exists(ctx) {
 		return nil, nil
 	}
 	return elems, err
@@ -98,8 +99,8 @@ func elements(s set) ([]nftables.SetElement, error) {
 
 // exists asks for the set itself, as the error of a listing does not tell. What
 // cannot be asked is thought to be there.
-func (s set) exists() bool {
-	_, err := query(unix.NFT_MSG_GETSET, inet(), []netlink.Attribute{
+func (s set) exists(ctx context.Context) bool {
+	_, err := query(ctx, unix.NFT_MSG_GETSET, inet(), []netlink.Attribute{
 		{Type: unix.NFTA_SET_TABLE, Data: text(tableName)},
 		{Type: unix.NFTA_SET_NAME, Data: text(s.name)},
 	})

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,9 +47,9 @@ func (s ownSet) add(nc *nftables.Conn, t *nftables.Table) error {
 
 // deleteSets queues the removal of a claim's sets, after the chains that look them
 // up.
-func deleteSets(nc *nftables.Conn, t *nftables.Table, names []string) error {
+func deleteSets(ctx context.Context, nc *nftables.Conn, t *nftables.Table, names []string) error {
 	for _, name := range names {
-		present, err := setExists(t, name)
+		present, err := setExists(ctx, t, name)
 		if err != nil {
 			return err
 		}
@@ -69,8 +70,8 @@ func (ix *index) withoutSets(keep []ownSet) *index {
 }
 
 // setExists reports whether table t has the set.
-func setExists(t *nftables.Table, name string) (bool, error) {
-	_, err := query(unix.NFT_MSG_GETSET, t, []netlink.Attribute{
+func setExists(ctx context.Context, t *nftables.Table, name string) (bool, error) {
+	_, err := query(ctx, unix.NFT_MSG_GETSET, t, []netlink.Attribute{
 		{Type: unix.NFTA_SET_TABLE, Data: text(t.Name)},
 		{Type: unix.NFTA_SET_NAME, Data: text(name)},
 	})

@@ -37,7 +37,7 @@ func (p published) Apply(ctx context.Context) error {
 
 // Remove implements engine.Resource. It works from the index alone.
 func (p published) Remove(ctx context.Context) error {
-	ix, err := p.readIndex()
+	ix, err := p.readIndex(ctx)
 	if err != nil || ix == nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (f family) portsOfAddresses() (map[portKey]owner.Mark, error) {
 // with a HeldError.
 func (c claim) evictHolder(ctx context.Context, mark owner.Mark, object string) error {
 	holder := claim{kind: c.kind, mark: mark}
-	ix, err := holder.readIndex()
+	ix, err := holder.readIndex(ctx)
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,8 @@ type found struct {
 
 // query sends one request that has one answer. The error of a missing object,
 // or of a missing table around it, wraps fs.ErrNotExist.
-func query(kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, error) {
-	answers, err := queryAll(context.Background(), kind, t, [][]netlink.Attribute{attrs})
+func query(ctx context.Context, kind int, t *nftables.Table, attrs []netlink.Attribute) ([]byte, error) {
+	answers, err := queryAll(ctx, kind, t, [][]netlink.Attribute{attrs})
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +53,14 @@ func queryAll(ctx context.Context, kind int, t *nftables.Table, attrs [][]netlin
 		return nil, err
 	}
 	for i, a := range answers {
-		if errors.Is(a.err, unix.EINVAL) && kind != unix.NFT_MSG_GETGEN && !known() {
-			answers[i].err = errMissing
+		if errors.Is(a.err, unix.EINVAL) && kind != unix.NFT_MSG_GETGEN {
+			missing, missingErr := Missing(ctx)
+			if missingErr != nil {
+				return nil, missingErr
+			}
+			if missing {
+				answers[i].err = errMissing
+			}
 		} else if a.err == nil {
 			answers[i].Data, answers[i].err = body(a.Message, questions[i].Header.Sequence)
 		}
@@ -82,17 +88,11 @@ func body(m netlink.Message, sequence uint32) ([]byte, error) {
 // nothing has to be removed either.
 var errMissing = fmt.Errorf("the kernel has no nf_tables: %w", fs.ErrNotExist)
 
-// known asks the question that any kernel with nf_tables answers.
-func known() bool {
-	_, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil)
-	return err == nil
-}
-
 func text(s string) []byte { return append([]byte(s), 0) }
 
 // chainExists reports whether table t has the chain.
-func chainExists(t *nftables.Table, name string) (bool, error) {
-	_, err := query(unix.NFT_MSG_GETCHAIN, t, chainAttrs(t, name))
+func chainExists(ctx context.Context, t *nftables.Table, name string) (bool, error) {
+	_, err := query(ctx, unix.NFT_MSG_GETCHAIN, t, chainAttrs(t, name))
 	return err == nil, absent(err)
 }
 
@@ -104,8 +104,8 @@ func chainAttrs(t *nftables.Table, name string) []netlink.Attribute {
 }
 
 // get returns the element of s under key; nil where there is none, or no set.
-func get(t *nftables.Table, s set, key []byte) (*found, error) {
-	all, err := getAll(context.Background(), t, []element{{set: s, key: key}})
+func get(ctx context.Context, t *nftables.Table, s set, key []byte) (*found, error) {
+	all, err := getAll(ctx, t, []element{{set: s, key: key}})
 	if err != nil {
 		return nil, err
 	}

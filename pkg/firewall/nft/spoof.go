@@ -42,8 +42,8 @@ func (spoofTable) String() string {
 		tableName + " " + spoofHook + " iifname vmap @" + guarded.name
 }
 
-func (spoofTable) Observe(context.Context) (engine.Diff, error) {
-	present, err := chainExists(bridgeTable(), spoofHook)
+func (spoofTable) Observe(ctx context.Context) (engine.Diff, error) {
+	present, err := chainExists(ctx, bridgeTable(), spoofHook)
 	if err != nil || !present {
 		return engine.Absent, err
 	}
@@ -101,8 +101,8 @@ func (s spoof) element() element {
 	return vmapElement(guarded, ifname(s.port), s.port, expr.VerdictGoto, s.port)
 }
 
-func (s spoof) Observe(context.Context) (engine.Diff, error) {
-	f, err := get(bridgeTable(), guarded, ifname(s.port))
+func (s spoof) Observe(ctx context.Context) (engine.Diff, error) {
+	f, err := get(ctx, bridgeTable(), guarded, ifname(s.port))
 	if err != nil || f == nil {
 		return engine.Absent, err
 	}
@@ -123,8 +123,8 @@ func (s spoof) Observe(context.Context) (engine.Diff, error) {
 	return engine.Diff(fmt.Sprintf("chain %s does not ask for %s", s.port, s.mac)), nil
 }
 
-func (s spoof) Apply(context.Context) error {
-	f, err := get(bridgeTable(), guarded, ifname(s.port))
+func (s spoof) Apply(ctx context.Context) error {
+	f, err := get(ctx, bridgeTable(), guarded, ifname(s.port))
 	if err != nil {
 		return err
 	}
@@ -144,9 +144,9 @@ func (s spoof) Apply(context.Context) error {
 	return nc.Flush()
 }
 
-func (s spoof) Remove(context.Context) error {
+func (s spoof) Remove(ctx context.Context) error {
 	t := bridgeTable()
-	f, err := get(t, guarded, ifname(s.port))
+	f, err := get(ctx, t, guarded, ifname(s.port))
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (s spoof) Remove(context.Context) error {
 			return err
 		}
 	}
-	if err := deleteChains(nc, t, []string{s.port}); err != nil {
+	if err := deleteChains(ctx, nc, t, []string{s.port}); err != nil {
 		return err
 	}
 	return absent(nc.Flush())
@@ -168,17 +168,17 @@ func SpoofScope(prefix string) engine.Scope { return spoofScope{prefix} }
 
 type spoofScope struct{ prefix string }
 
-func (s spoofScope) Of(_ context.Context, m owner.Mark) ([]engine.Found, error) {
+func (s spoofScope) Of(ctx context.Context, m owner.Mark) ([]engine.Found, error) {
 	port := m.Link(s.prefix)
-	present, err := chainExists(bridgeTable(), port)
+	present, err := chainExists(ctx, bridgeTable(), port)
 	if err != nil || !present {
 		return nil, err
 	}
 	return []engine.Found{{Mark: m, Resource: spoof{mark: m, port: port}}}, nil
 }
 
-func (s spoofScope) All(context.Context) ([]engine.Found, error) {
-	if present, err := chainExists(bridgeTable(), spoofHook); err != nil || !present {
+func (s spoofScope) All(ctx context.Context) ([]engine.Found, error) {
+	if present, err := chainExists(ctx, bridgeTable(), spoofHook); err != nil || !present {
 		return nil, err
 	}
 	elems, err := reader().GetSetElements(guarded.in(bridgeTable()))

@@ -44,7 +44,7 @@ func (c *claim) yield(ctx context.Context) error {
 			now = append(now, e)
 			continue
 		}
-		if e.slot, err = freeSlot(c.mark, e); err != nil {
+		if e.slot, err = freeSlot(ctx, c.mark, e); err != nil {
 			return err
 		}
 		c.waits = append(c.waits, e)
@@ -53,9 +53,9 @@ func (c *claim) yield(ctx context.Context) error {
 	return nil
 }
 
-func freeSlot(m owner.Mark, e element) (int, error) {
+func freeSlot(ctx context.Context, m owner.Mark, e element) (int, error) {
 	for n := range maxStandby {
-		f, err := get(inet(), owners, standbyKey(m, e.ref(), n))
+		f, err := get(ctx, inet(), owners, standbyKey(m, e.ref(), n))
 		if err != nil || f == nil {
 			return n, err
 		}

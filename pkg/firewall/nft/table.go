@@ -46,8 +46,8 @@ func (table) String() string { return "nft -f skeleton.nft # table inet " + tabl
 // Observe compares the rules of all chains by the digest that each rule
 // carries. There is a constant number of them, so one listing of the table is
 // cheap enough for every ADD: what a flush took away is back with the next one.
-func (table) Observe(context.Context) (engine.Diff, error) {
-	n, err := presentFormat()
+func (table) Observe(ctx context.Context) (engine.Diff, error) {
+	n, err := presentFormat(ctx)
 	if err != nil || n == 0 {
 		return engine.Absent, err
 	}
@@ -99,8 +99,8 @@ func (t table) Apply(ctx context.Context) error {
 			return observeErr
 		}
 		var present int
-		if present, err = presentFormat(); err == nil {
-			err = build(present)
+		if present, err = presentFormat(ctx); err == nil {
+			err = build(ctx, present)
 		}
 		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
 			return err
@@ -117,8 +117,8 @@ func (table) Remove(context.Context) error {
 
 // build makes the table, or puts its rules right, in one transaction. If the table
 // is of an older format, that transaction also takes over what it holds.
-func build(present int) error {
-	if err := addTunnels(inet()); err != nil {
+func build(ctx context.Context, present int) error {
+	if err := addTunnels(ctx, inet()); err != nil {
 		return err
 	}
 	c := writer()

@@ -111,10 +111,10 @@ func (t Tunnel) element(a netip.Addr) element {
 func (t Tunnel) Peer(a netip.Addr) engine.Resource { return tunnelPeer{t, a} }
 
 // Peers returns the peers that are there.
-func (t Tunnel) Peers(context.Context) (all []engine.Resource, err error) {
+func (t Tunnel) Peers(ctx context.Context) (all []engine.Resource, err error) {
 	elems, err := reader().GetSetElements(t.peers().in(inet()))
 	if err != nil {
-		if present, lookErr := setExists(inet(), t.peers().name); lookErr == nil && !present {
+		if present, lookErr := setExists(ctx, inet(), t.peers().name); lookErr == nil && !present {
 			return nil, nil
 		}
 		return nil, err
@@ -137,8 +137,8 @@ func (p tunnelPeer) String() string {
 	return fmt.Sprintf("nft add element inet %s %s { %s comment %q }", tableName, p.peers().name, p.addr, p.Mark)
 }
 
-func (p tunnelPeer) Observe(context.Context) (engine.Diff, error) {
-	f, err := get(inet(), p.peers(), address(p.addr))
+func (p tunnelPeer) Observe(ctx context.Context) (engine.Diff, error) {
+	f, err := get(ctx, inet(), p.peers(), address(p.addr))
 	if err != nil || f == nil {
 		return engine.Absent, err
 	}
@@ -153,8 +153,8 @@ func (p tunnelPeer) Apply(context.Context) error {
 	return nc.Flush()
 }
 
-func (p tunnelPeer) Remove(context.Context) error {
-	f, err := get(inet(), p.peers(), address(p.addr))
+func (p tunnelPeer) Remove(ctx context.Context) error {
+	f, err := get(ctx, inet(), p.peers(), address(p.addr))
 	if err != nil || f == nil {
 		return err
 	}

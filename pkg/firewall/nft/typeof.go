@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -33,8 +34,8 @@ func typeofVNI() []byte {
 
 // addTunnels makes the table, if it is not there, and in it the map of tunnels with
 // its type for nft(8), in a transaction of its own. A map that is there stays.
-func addTunnels(t *nftables.Table) error {
-	if present, err := setExists(t, tunnels.name); err != nil || present {
+func addTunnels(ctx context.Context, t *nftables.Table) error {
+	if present, err := setExists(ctx, t, tunnels.name); err != nil || present {
 		return err
 	}
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)

@@ -17,8 +17,8 @@ func Usable() engine.Resource { return usable{} }
 
 // Missing reports whether the kernel has no nf_tables. Any other reason for not
 // being able to ask it is an error.
-func Missing() (bool, error) {
-	_, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil)
+func Missing(ctx context.Context) (bool, error) {
+	_, err := query(ctx, unix.NFT_MSG_GETGEN, &nftables.Table{}, nil)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, errMissing) {
 		return true, nil
 	}
@@ -31,11 +31,11 @@ func (usable) Key() string    { return "nf_tables" }
 func (usable) String() string { return "modprobe nf_tables" }
 
 // Observe asks for the ruleset's generation, the cheapest question there is.
-func (usable) Observe(context.Context) (engine.Diff, error) {
-	if _, err := query(unix.NFT_MSG_GETGEN, &nftables.Table{}, nil); err != nil {
+func (usable) Observe(ctx context.Context) (engine.Diff, error) {
+	if _, err := query(ctx, unix.NFT_MSG_GETGEN, &nftables.Table{}, nil); err != nil {
 		return engine.Diff(fmt.Sprintf("not usable: %v", err)), nil
 	}
-	if _, err := presentFormat(); err != nil {
+	if _, err := presentFormat(ctx); err != nil {
 		return engine.Diff(err.Error()), nil
 	}
 	return engine.Same, nil

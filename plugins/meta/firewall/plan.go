@@ -49,7 +49,7 @@ func (c *config) choose(ctx context.Context) error {
 	if c.Backend != "" {
 		return nil
 	}
-	missing, err := nft.Missing()
+	missing, err := nft.Missing(ctx)
 	if err != nil || missing {
 		c.Backend = iptables
 		return err

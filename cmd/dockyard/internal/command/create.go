@@ -115,7 +115,7 @@ func (a *app) createNetwork(c *cobra.Command, r spec.Request, o creation) error 
 		if err != nil {
 			return err
 		}
-		inv, err := a.inventory()
+		inv, err := a.inventory(c.Context())
 		if err != nil {
 			return err
 		}

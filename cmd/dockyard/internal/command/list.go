@@ -45,12 +45,12 @@ func (a *app) ls() *cobra.Command {
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List networks", Args: arguments(0, 0),
 		Example: `  dockyard network ls
   dockyard network ls --filter driver=macvlan --format '{{.Name}} {{.Subnet}}'`,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			filters, err := parseFilters(l.filters)
 			if err != nil {
 				return err
 			}
-			inv, err := a.inventory()
+			inv, err := a.inventory(c.Context())
 			if err != nil {
 				return err
 			}
@@ -84,13 +84,13 @@ func (a *app) inspect() *cobra.Command {
 		ValidArgsFunction: a.completeNetworks,
 		Example: `  dockyard network inspect app
   dockyard network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{"\n"}}{{end}}' app`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if form != "" && form != "json" {
 				if _, err := format.Parse(form); err != nil {
 					return err
 				}
 			}
-			inv, err := a.inventory()
+			inv, err := a.inventory(c.Context())
 			if err != nil {
 				return err
 			}
@@ -121,12 +121,12 @@ func (a *app) ps() *cobra.Command {
 		Use: "ps [OPTIONS]", Short: "List what is attached to networks", Args: arguments(0, 0),
 		Example: `  dockyard ps
   dockyard ps --filter network=app --filter status=up --json`,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			filters, err := parseFilters(l.filters)
 			if err != nil {
 				return err
 			}
-			inv, err := a.inventory()
+			inv, err := a.inventory(c.Context())
 			if err != nil {
 				return err
 			}
@@ -151,8 +151,8 @@ func (a *app) port() *cobra.Command {
 		ValidArgsFunction: a.completeContainers,
 		Example: `  dockyard port
   dockyard port web --json`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			inv, err := a.inventory()
+		RunE: func(c *cobra.Command, args []string) error {
+			inv, err := a.inventory(c.Context())
 			if err != nil {
 				return err
 			}
@@ -178,8 +178,8 @@ func (a *app) names() *cobra.Command {
 		ValidArgsFunction: a.completeNetworks,
 		Example: `  dockyard names
   dockyard names app`,
-		RunE: func(_ *cobra.Command, args []string) error {
-			inv, err := a.inventory()
+		RunE: func(c *cobra.Command, args []string) error {
+			inv, err := a.inventory(c.Context())
 			if err != nil {
 				return err
 			}
@@ -207,8 +207,8 @@ func findContainer(inv *inventory.Inventory, text string) (inventory.Container, 
 	return c, err
 }
 
-func (a *app) completeNetworks(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	inv, err := a.inventory()
+func (a *app) completeNetworks(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	inv, err := a.inventory(c.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -221,8 +221,8 @@ func (a *app) completeNetworks(_ *cobra.Command, _ []string, _ string) ([]string
 	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
-func (a *app) completeContainers(_ *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	inv, err := a.inventory()
+func (a *app) completeContainers(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	inv, err := a.inventory(c.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -135,12 +135,12 @@ func version() string {
 
 func (a *app) config() (inventory.Config, error) { return inventory.Load(a.configFile) }
 
-func (a *app) inventory() (*inventory.Inventory, error) {
+func (a *app) inventory(ctx context.Context) (*inventory.Inventory, error) {
 	c, err := a.config()
 	if err != nil {
 		return nil, err
 	}
-	inv, err := inventory.Read(c)
+	inv, err := inventory.Read(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func (a *app) runOn(c *cobra.Command, name string, networks []string, o host.Opt
 				return failed
 			}
 			connected = append(connected, n.Name)
-			if failed := h.Refresh(); failed != nil {
+			if failed := h.Refresh(c.Context()); failed != nil {
 				return failed
 			}
 		}
@@ -136,8 +136,8 @@ on a network with names; all other files are the host's.`,
 		Example: `  dockyard exec web -- ip addr
   dockyard exec web -- tcpdump -ni eth0`,
 		ValidArgsFunction: a.completeContainers,
-		RunE: func(_ *cobra.Command, args []string) error {
-			inv, err := a.inventory()
+		RunE: func(c *cobra.Command, args []string) error {
+			inv, err := a.inventory(c.Context())
 			if err != nil {
 				return err
 			}

@@ -50,7 +50,7 @@ func Lock(ctx context.Context, c inventory.Config, warn func(string)) (*Host, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	inv, err := inventory.Read(c)
+	inv, err := inventory.Read(ctx, c)
 	if err != nil {
 		release()
 		return nil, nil, err
@@ -59,8 +59,8 @@ func Lock(ctx context.Context, c inventory.Config, warn func(string)) (*Host, fu
 }
 
 // Refresh reads the host again, after a change.
-func (h *Host) Refresh() (err error) {
-	h.Inventory, err = inventory.Read(h.Config)
+func (h *Host) Refresh(ctx context.Context) (err error) {
+	h.Inventory, err = inventory.Read(ctx, h.Config)
 	return err
 }
 

@@ -101,7 +101,7 @@ func (h *Host) sharedBy(n *inventory.Network) string {
 
 // links removes what the firewall holds for a link of the host.
 func (h *Host) links(ctx context.Context, name string) error {
-	found, err := nft.OfLink(name) //nolint:contextcheck // a listing of the kernel, which nothing interrupts
+	found, err := nft.OfLink(ctx, name)
 	errs := []error{err}
 	for _, f := range found {
 		errs = append(errs, f.Remove(ctx))
