@@ -70,6 +70,10 @@ func newCatalogue(t *testing.T, plugin string) catalogue {
 	t.Helper()
 	c := catalogue{t, testnet.New(t), testnet.Bin(t), plugin}
 	c.h.Container("c1")
+	// A host in use has the directory of the plugin's records, which stays.
+	if err := os.MkdirAll("/run/dockyard/chained/"+plugin, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 

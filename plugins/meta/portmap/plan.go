@@ -33,7 +33,7 @@ func (c *config) Resolve(ctx context.Context, a *cni.Attachment) (err error) {
 		return nil
 	}
 	if len(a.IPs) == 0 {
-		return cni.Errorf(cni.CodeConfig, "prevResult: the container has no IP address, so portmap cannot publish its ports; give the network an IPAM plugin, or take runtimeConfig.portMappings out of the call")
+		return cni.Errorf(cni.CodeConfig, "prevResult: it has no IP address of the container's interface, so portmap cannot publish its ports; give the network an IPAM plugin, or take runtimeConfig.portMappings out of the call")
 	}
 	if c.via, err = hostLink(a); err != nil {
 		return err
