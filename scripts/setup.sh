@@ -102,7 +102,7 @@ need_second_kernel() {
     dpkg-deb -x "$tmp"/*.deb "$tmp/root"
     depmod -b "$tmp/root" "$(ls "$tmp/root/lib/modules")"
     mkdir -p "${dir%/*}"
-    mv "$tmp/root" "$dir"
+    mv "$tmp/root" "$dir" || return 1
     rm -rf "$tmp"
 }
 

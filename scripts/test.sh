@@ -122,9 +122,9 @@ contract() {
     run_tests -p=4 -run '^TestContracts?$' "${some[@]}" ./integration
 }
 
-# second_kernel pattern [-v]: those left whose names match, or do not. Contract
+# under_second_kernel pattern [-v]: those left whose names match, or do not. Contract
 # cases, contract/DIRECTORY/TYPE, are run by their packages, one at a time.
-second_kernel() {
+under_second_kernel() {
     local some mine
     mine=$(mktemp -p "$tmp")
     sort -u "$left" | grep "${@:2}" -e "$1" >"$mine" || return 0
@@ -137,7 +137,7 @@ only_iptables() {
     KERNEL_PREPARE="echo 'install nf_tables /bin/false' >/etc/modprobe.d/without.conf
     for c in iptables ip6tables iptables-save ip6tables-save iptables-restore ip6tables-restore; do
         ln -sf \${c%%tables*}tables-legacy\${c#*tables} /usr/sbin/\$c
-    done" second_kernel '^only-iptables/'
+    done" under_second_kernel '^only-iptables/'
 }
 
 systemd() { KERNEL_INIT=/lib/systemd/systemd scripts/second-kernel.sh integration/systemd.sh; }
@@ -179,7 +179,7 @@ else
     beside benchmark scripts/bench.sh -quick
 fi
 if [[ $tier != quick ]]; then
-    phase "second kernel" second_kernel '^only-iptables/' -v
+    phase "second kernel" under_second_kernel '^only-iptables/' -v
     phase "without nf_tables" only_iptables
 fi
 if [[ $tier != quick ]] && ((!$#)); then
