@@ -128,9 +128,9 @@ names_daemon() {
 }
 
 # traces prints what belongs to attachments: links, rules and elements by their
-# marks, leases, saved values, records of names, namespaces.
+# marks (those of what a network shares begin with "*"), leases, saved values, records of names, namespaces.
 traces() {
-    ip -o link | sed -nE 's/^[0-9]+: ([^:@]+).*alias ([^ ]+\/[^ ]+\/.*)/link \1 \2/p'
+    ip -o link | sed -nE 's/^[0-9]+: ([^:@]+).*alias ([^* ][^ ]*\/[^ ]+\/.*)/link \1 \2/p'
     ip -o link show type veth
     nft list ruleset 2>/dev/null | grep -oE '"[^*" ][^" ]*/[^" /]+/[^" /]+"' | sort -u || true
     iptables-save 2>/dev/null | grep -oE -- '--comment "?[^*" ][^" ]*/[^" /]+/[^" /]+' || true

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
 )
 
 // What dns-hosts has to keep to.
@@ -72,8 +73,33 @@ func (l *nameLab) run(ctx context.Context, program, verb string, i int, netns st
 		// dnsmasq's own address on this network: what is not ours is asked there.
 		"dns": object{"nameservers": []string{"127.0.0.1:5353"}},
 		"prevResult": object{"cniVersion": "1.0.0",
-			"interfaces": []any{object{"name": "eth0", "sandbox": netns}},
-			"ips":        []any{object{"interface": 0, "address": fmt.Sprintf("10.99.%d.%d/16", i/250, i%250+1)}}},
+			"interfaces": []any{object{"name": containerLink, "sandbox": netns}},
+			"ips":        []any{object{"interface": 0, "address": addressOf(i)}}},
+	})
+}
+
+const containerLink = "eth0"
+
+func addressOf(i int) string { return fmt.Sprintf("10.99.%d.%d/16", i/250, i%250+1) }
+
+// container makes the namespace of a container with its interface and address, by
+// which the daemon knows it. Any link will do; this kind needs no partner.
+func container(i int) (string, error) {
+	path, err := newNetNS()
+	if err != nil {
+		return "", err
+	}
+	return path, inNetNS(path, func() error {
+		link := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
+		link.Name = containerLink
+		addr, err := netlink.ParseAddr(addressOf(i))
+		if err == nil {
+			err = netlink.LinkAdd(link)
+		}
+		if err == nil {
+			err = netlink.AddrAdd(link, addr)
+		}
+		return err
 	})
 }
 
@@ -82,7 +108,7 @@ func (l *nameLab) run(ctx context.Context, program, verb string, i int, netns st
 func (l *nameLab) cost(ctx context.Context, r *report) error {
 	round := func(kind string) error {
 		for range l.o.iterations {
-			spare, err := newNetNS() // as each container has
+			spare, err := container(l.o.names) // as each container has
 			if err != nil {
 				return err
 			}
@@ -101,7 +127,7 @@ func (l *nameLab) cost(ctx context.Context, r *report) error {
 		return err
 	}
 	for i := range l.o.names {
-		netns, err := newNetNS()
+		netns, err := container(i)
 		if err == nil {
 			l.netns = append(l.netns, netns)
 			err = l.host.do(func() error { return l.attach(ctx, "ADD", i, netns) })
@@ -123,11 +149,11 @@ func (l *nameLab) cost(ctx context.Context, r *report) error {
 
 // visible measures from the end of ADD until another container gets the answer.
 func (l *nameLab) visible(ctx context.Context, r *report) error {
-	spare, err := newNetNS()
-	if err != nil {
-		return err
-	}
 	for i := range l.o.iterations {
+		spare, err := container(l.o.names + 1 + i)
+		if err != nil {
+			return err
+		}
 		if err := l.host.do(func() error { return l.attach(ctx, "ADD", l.o.names+1+i, spare) }); err != nil {
 			return err
 		}
