@@ -59,7 +59,7 @@ func (r *Request) setIPAM(ipam json.RawMessage) error {
 	return err
 }
 
-// add gets addresses. If the plugin fails, it is told to give back what it may
+// add gets addresses. If the plugin fails, it is told to release what it may
 // have taken: nobody else will.
 func (i ipam) add(ctx context.Context) (*current.Result, error) {
 	if i.plugin == "" {
